@@ -1,0 +1,231 @@
+import { Database } from "bun:sqlite";
+
+import { z } from "zod";
+
+import type { Clock } from "./clock.ts";
+import { type Duration, show, toMilliseconds } from "./duration.ts";
+import { ClosedError } from "./errors.ts";
+import { Emitter, type Events, type Subscription } from "./events.ts";
+import { duration, readOptions, type Retention, retention } from "./options.ts";
+import type { InferInput, InferOutput, Schema } from "./payload.ts";
+import type { ListenOptions, Notification } from "./pubsub/listener.ts";
+import { Pruning } from "./pubsub/pruning.ts";
+import { PubSub } from "./pubsub/pubsub.ts";
+import { Queue, type QueueContext, type QueueOptions } from "./queue/queue.ts";
+import { ReadyFeed } from "./queue/ready-feed.ts";
+import type { Source } from "./source.ts";
+import { Pool } from "./sqlite/pool.ts";
+import type { Tx, TxOption } from "./transaction-option.ts";
+import { WakeHub, type WakeOptions, type WakeStats } from "./wake/hub.ts";
+
+export interface OpenOptions {
+  /**
+   * `"normal"` (default): a commit survives the death of every process; a power cut may take the last ones.
+   * `"full"`: every commit is synced to disk before the call returns.
+   */
+  readonly synchronous?: "normal" | "full" | undefined;
+  /** How long a synchronous call waits for the write lock before it throws `BusyError`. Default `"5s"`. */
+  readonly busyTimeout?: Duration | undefined;
+  /** At most so many connections for reading, opened when needed. Default 4. */
+  readonly readers?: number | undefined;
+  /** Tells the time in epoch milliseconds. Default `Date.now`. */
+  readonly clock?: Clock | undefined;
+  readonly wake?:
+    | {
+        /** A slow look beside all wake-ups, in case one is missed; false turns it off. Default `"250ms"`. */
+        readonly safetyInterval?: Duration | false | undefined;
+        /** `"auto"` (default): watch the WAL, and poll where watching does not work. The others do only what they say. */
+        readonly mode?: "auto" | "watch" | "poll" | undefined;
+      }
+    | undefined;
+  /** How long notifications stay for listeners that are slow. Default `{ maxAge: "1h", maxCount: 100_000 }`. */
+  readonly notifications?: Retention | undefined;
+}
+
+const OPEN_OPTIONS = z.strictObject({
+  synchronous: z.enum(["normal", "full"]).optional(),
+  busyTimeout: duration.optional(),
+  readers: z.int().min(1).max(64).optional(),
+  clock: z.custom<Clock>((value) => typeof value === "function", "must be a function").optional(),
+  wake: z
+    .strictObject({
+      safetyInterval: z.union([z.literal(false), duration]).optional(),
+      mode: z.enum(["auto", "watch", "poll"]).optional(),
+    })
+    .optional(),
+  notifications: retention.optional(),
+}) as z.ZodType<OpenOptions>;
+
+/**
+ * Opens a database file, creating it and honkbun's tables where they are missing, and puts it into WAL mode.
+ * `file` may be a path, `":memory:"`, or a `bun:sqlite` handle, which is used as it is and never closed.
+ * @throws TypeError for bad arguments; `HonkbunError` with a `code` of `HONKBUN_OPEN_…` for a file that cannot be used
+ * @example
+ * const db = open("app.db");
+ */
+export function open(file: string | Database, options?: OpenOptions): Honkbun {
+  if (typeof file !== "string" && !(file instanceof Database)) {
+    throw new TypeError(`open: file must be a path, ":memory:" or a bun:sqlite Database, got ${show(file)}`);
+  }
+  return new Honkbun(file, readOptions("open", OPEN_OPTIONS, options));
+}
+
+/** Everything honkbun does with one database file. Made by `open`. */
+export class Honkbun implements Disposable, AsyncDisposable {
+  readonly #pool: Pool;
+  readonly #hub: WakeHub;
+  readonly #emitter = new Emitter();
+  readonly #pubsub: PubSub;
+  readonly #queues: QueueContext;
+
+  /** @internal */
+  constructor(file: string | Database, options: OpenOptions) {
+    const clock = options.clock ?? Date.now;
+    const { wake, notifications } = options;
+    const safety = wake?.safetyInterval ?? "250ms";
+    const keep = {
+      maxAge: toMilliseconds(notifications?.maxAge ?? "1h", "open: notifications.maxAge"),
+      maxCount: notifications?.maxCount ?? 100_000,
+    };
+    const hubOptions: WakeOptions = {
+      safetyInterval:
+        safety === false ? false : Math.max(toMilliseconds(safety, "open: wake.safetyInterval"), 1),
+      mode: wake?.mode ?? "auto",
+    };
+    const report = (error: unknown, where: string): void => this.#emitter.emit("error", { error, where });
+    this.#pool = new Pool(file, {
+      synchronous: options.synchronous ?? "normal",
+      busyTimeout: toMilliseconds(options.busyTimeout ?? "5s", "open: busyTimeout"),
+      readers: options.readers ?? 4,
+      now: clock(),
+    });
+    this.#hub = new WakeHub(this.#pool, clock, hubOptions, report);
+    this.#pubsub = new PubSub(
+      this.#pool,
+      this.#hub,
+      clock,
+      new Pruning(this.#pool, clock, keep, report),
+      report,
+    );
+    this.#queues = {
+      pool: this.#pool,
+      clock,
+      feed: new ReadyFeed(this.#pool, this.#hub, clock),
+      loops: new Set(),
+      report,
+      nonce: nonces(),
+    };
+  }
+
+  /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
+  get sqlite(): Database {
+    return this.#pool.writer.connection.handle;
+  }
+
+  /**
+   * Runs `fn` in a transaction (BEGIN IMMEDIATE; nested calls are savepoints). Every send, settle and read of this handle
+   * in it is on that transaction. It commits when `fn` returns, and rolls back when it throws.
+   * @throws TypeError when `fn` returns a promise; BusyError; AmbiguousTransactionError
+   */
+  transaction<T>(fn: (tx: Tx) => T): T {
+    return this.#pool.writer.transaction(fn);
+  }
+
+  /** A queue of jobs, typed by a schema or by a type argument. Keeps no registry: the options belong to the handle. */
+  queue<S extends Schema>(
+    name: string,
+    options: QueueOptions & { readonly schema: S },
+  ): Queue<InferInput<S>, InferOutput<S>>;
+  queue<P = unknown>(name: string, options?: QueueOptions): Queue<P, P>;
+  queue(name: string, options?: QueueOptions & { readonly schema?: Schema }): Queue<unknown, unknown> {
+    return new Queue(this.#queues, name, options);
+  }
+
+  /**
+   * Sends a notification to all who listen on the channel, in every process, once it is committed. Returns its id.
+   * @throws PayloadError, TypeError, BusyError, TransactionRequiredError, AmbiguousTransactionError
+   */
+  notify(channel: string, payload?: unknown, options?: TxOption): number {
+    return this.#pubsub.notify(channel, payload, options);
+  }
+
+  /**
+   * Listens on one or more channels: attached when the call returns, nothing from before, everything after, in the order
+   * of commits. Keeps the process alive until it is ended by break, `signal`, disposal or `db.close()`.
+   * @throws TypeError
+   */
+  listen<P = unknown>(channels: string | readonly string[], options?: ListenOptions): Source<Notification<P>>;
+  listen<P = unknown>(
+    channels: string | readonly string[],
+    listener: (notification: Notification<P>) => void,
+    options?: ListenOptions,
+  ): Subscription;
+  listen<P>(
+    channels: string | readonly string[],
+    callbackOrOptions?: ((notification: Notification<P>) => void) | ListenOptions,
+    options?: ListenOptions,
+  ): Source<Notification<P>> | Subscription {
+    return this.#pubsub.listen<P>(channels, callbackOrOptions, options);
+  }
+
+  /** Calls `listener` on each event until disposed. */
+  on<E extends keyof Events>(event: E, listener: (event: Events[E]) => void): Subscription {
+    return this.#emitter.on(event, listener);
+  }
+
+  /** What the wake-up does, and how often. */
+  stats(): { readonly wake: WakeStats } {
+    return { wake: this.#hub.stats };
+  }
+
+  /** Closes in order. Also `await using`. */
+  async shutdown(): Promise<void> {
+    this.close();
+  }
+
+  /** Closes at once: ends every loop and listener, and gives claimed jobs back without using an attempt. Idempotent. */
+  close(): void {
+    if (this.#pool.isClosed) return;
+    if (this.#pool.writer.inTransaction)
+      throw new ClosedError("close: db.transaction is running; close after it");
+    this.#pubsub.close();
+    this.#closeClaimLoops();
+    this.#hub.close();
+    this.#pool.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown();
+  }
+
+  /** @internal The clock was moved by hand: what has come due is noticed at once. */
+  clockMoved(): void {
+    this.#hub.clockMoved();
+  }
+
+  #closeClaimLoops(): void {
+    const { loops, report } = this.#queues;
+    const unsettled = [...loops].flatMap((loop) => loop.unsettled ?? []);
+    for (const loop of [...loops]) loop.end();
+    if (unsettled.length === 0 || this.#pool.checkIdentity() !== null) return;
+    try {
+      // In vain beside a writer that holds the lock: then their visibility timeout gives them back.
+      this.#pool.loops.writeNow((connection) => {
+        for (const job of unsettled) job.giveBackOn(connection);
+      });
+    } catch (error) {
+      report(error, "close");
+    }
+  }
+}
+
+/** Text that is unique in all processes, for ever: a random part for the handle, and a count. */
+function nonces(): () => string {
+  const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
+  let count = 0;
+  return () => `${random}.${(count++).toString(36)}`;
+}

@@ -1,0 +1,88 @@
+/** The base of every error that honkbun throws on purpose; `code` is stable and may be compared. */
+export abstract class HonkbunError extends Error {
+  abstract readonly code: string;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** A file or handle cannot be opened as a honkbun database; `code` says why. */
+export class OpenError extends HonkbunError {
+  readonly code: string;
+  readonly path: string;
+
+  constructor(
+    reason:
+      "DIRECTORY" | "MISSING_FOLDER" | "READ_ONLY" | "NOT_A_DATABASE" | "NEWER_VERSION" | "NO_WAL" | "FAILED",
+    path: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.code = `HONKBUN_OPEN_${reason}`;
+    this.path = path;
+  }
+}
+
+/** The database file, or its WAL, was replaced or removed while it was open. */
+export class FileReplacedError extends HonkbunError {
+  readonly code = "HONKBUN_FILE_REPLACED";
+  readonly path: string;
+
+  constructor(path: string, what: string) {
+    super(
+      `${what} while honkbun had it open: this handle writes to a file that no longer has a name. ` +
+        "Close it and open the path again",
+    );
+    this.path = path;
+  }
+}
+
+/** A call on a handle after `close()`. */
+export class ClosedError extends HonkbunError {
+  readonly code = "HONKBUN_CLOSED";
+}
+
+/** The write lock was not free within `busyTimeout`, or cannot become free while this call waits. */
+export class BusyError extends HonkbunError {
+  readonly code = "HONKBUN_BUSY";
+}
+
+/** `{ tx }` names a handle that is not inside a transaction on this database. */
+export class TransactionRequiredError extends HonkbunError {
+  readonly code = "HONKBUN_TRANSACTION_REQUIRED";
+}
+
+/** A send found the application's handle inside a transaction that `db.transaction` did not begin. */
+export class AmbiguousTransactionError extends HonkbunError {
+  readonly code = "HONKBUN_AMBIGUOUS_TRANSACTION";
+}
+
+/** A payload cannot be stored as JSON, or does not fit its schema. */
+export class PayloadError extends HonkbunError {
+  readonly code = "HONKBUN_PAYLOAD";
+}
+
+/** The job is no longer held by this claim: taken over, cancelled, buried or ended by somebody else. */
+export class ClaimLostError extends HonkbunError {
+  readonly code = "HONKBUN_CLAIM_LOST";
+}
+
+/** The job was settled before, by this very claim. */
+export class JobSettledError extends HonkbunError {
+  readonly code = "HONKBUN_JOB_SETTLED";
+}
+
+/** Notifications were pruned before this listener could read them. */
+export class LaggedError extends HonkbunError {
+  readonly code = "HONKBUN_LAGGED";
+  /** How many were missed. Where their channels are unknown, how many were at most. */
+  readonly missed: number;
+
+  constructor(message: string, missed: number) {
+    super(message);
+    this.missed = missed;
+  }
+}

@@ -1,0 +1,23 @@
+export type { Clock } from "./clock.ts";
+export { type Honkbun, open, type OpenOptions } from "./database.ts";
+export type { Duration, Instant } from "./duration.ts";
+export {
+  AmbiguousTransactionError,
+  BusyError,
+  ClaimLostError,
+  HonkbunError,
+  JobSettledError,
+  LaggedError,
+  PayloadError,
+  TransactionRequiredError,
+} from "./errors.ts";
+export type { Events, Subscription } from "./events.ts";
+export type { Retention } from "./options.ts";
+export type { ListenOptions, Notification } from "./pubsub/listener.ts";
+export type { Backoff } from "./queue/backoff.ts";
+export type { EnqueueOptions } from "./queue/enqueue-options.ts";
+export type { Job } from "./queue/job.ts";
+export type { ClaimOptions, Queue, QueueOptions } from "./queue/queue.ts";
+export type { SignalOption } from "./signal.ts";
+export type { Source } from "./source.ts";
+export type { Tx, TxOption } from "./transaction-option.ts";

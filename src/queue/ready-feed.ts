@@ -1,0 +1,82 @@
+import type { Clock } from "../clock.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import type { Feed, WakeHub } from "../wake/hub.ts";
+import { nextDeadline } from "./operations.ts";
+
+/** Somebody who waits for a queue to have something to claim. */
+export interface Waiter {
+  /** Called once per wait, in a later turn: try to claim, and wait again if there was nothing. */
+  ready(): void;
+  fail(error: Error): void;
+}
+
+/** Wakes the claim loops of all queues: on a look, each queue that is waited for is asked once when it is next due. */
+export class ReadyFeed implements Feed {
+  readonly #pool: Pool;
+  readonly #hub: WakeHub;
+  readonly #clock: Clock;
+  readonly #waiting = new Map<string, Entry>();
+
+  constructor(pool: Pool, hub: WakeHub, clock: Clock) {
+    this.#pool = pool;
+    this.#hub = hub;
+    this.#clock = clock;
+  }
+
+  /** False, and no wait, when the queue has something to claim right now; else `waiter.ready` is called once it has. */
+  wait(queue: string, waiter: Waiter): boolean {
+    if (this.#waiting.size === 0) this.#hub.add(this); // before the look below: what commits after it is collected
+    const entry: Entry = this.#waiting.get(queue) ?? {
+      waiters: new Set(),
+      deadline: Number.POSITIVE_INFINITY,
+    };
+    this.#waiting.set(queue, entry);
+    entry.waiters.add(waiter);
+    if (this.#isReady(queue, entry)) {
+      this.cancel(queue, waiter);
+      return false;
+    }
+    this.#hub.deadlineChanged();
+    return true;
+  }
+
+  cancel(queue: string, waiter: Waiter): void {
+    const entry = this.#waiting.get(queue);
+    if (!entry?.waiters.delete(waiter) || entry.waiters.size > 0) return;
+    this.#waiting.delete(queue);
+    if (this.#waiting.size === 0) this.#hub.remove(this);
+  }
+
+  collect(): boolean {
+    for (const [queue, entry] of [...this.#waiting]) {
+      if (!this.#isReady(queue, entry)) continue;
+      for (const waiter of [...entry.waiters]) {
+        this.cancel(queue, waiter);
+        waiter.ready();
+      }
+    }
+    return false;
+  }
+
+  deadline(): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const { deadline } of this.#waiting.values()) first = Math.min(first, deadline);
+    return first;
+  }
+
+  fail(error: Error): void {
+    for (const { waiters } of [...this.#waiting.values()])
+      for (const waiter of [...waiters]) waiter.fail(error);
+  }
+
+  #isReady(queue: string, entry: Entry): boolean {
+    const now = this.#clock();
+    entry.deadline = this.#pool.readCommitted((connection) => nextDeadline(connection, queue, now));
+    return entry.deadline <= now;
+  }
+}
+
+interface Entry {
+  readonly waiters: Set<Waiter>;
+  deadline: number;
+}

@@ -1,0 +1,76 @@
+import { OpenError } from "../errors.ts";
+import type { LockWait } from "./busy.ts";
+import type { Connection } from "./connection.ts";
+import { HONKER_TABLES, LIVE_COLUMNS, LIVE_INDEXES, OWN_TABLES } from "./schema.ts";
+import { prepareTransactionStatements } from "./writer.ts";
+
+/** Each runs once per file, in order, all that are missing in one transaction. What has been released is never edited. */
+const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
+  (connection) => {
+    connection.execute(HONKER_TABLES);
+    const present = new Set(columnsOf(connection, "_honker_live"));
+    for (const { name, definition } of LIVE_COLUMNS) {
+      if (!present.has(name)) connection.execute(`ALTER TABLE _honker_live ADD COLUMN ${name} ${definition}`);
+    }
+    connection.execute(LIVE_INDEXES);
+    connection.execute(OWN_TABLES);
+  },
+];
+
+/** Of the schema that this version writes. */
+export const SCHEMA_VERSION: number = MIGRATIONS.length;
+
+/**
+ * Brings the file's tables up to this version, whoever made it.
+ * @throws OpenError for a file of a newer version.
+ */
+export function migrate(connection: Connection, path: string, wait: LockWait, now: number): void {
+  if (readVersion(connection, path) === SCHEMA_VERSION) return;
+  const { begin, commit, rollback } = connection.use(prepareTransactionStatements);
+  wait.run(() => begin.run());
+  try {
+    // Another process may have been here between the look and the lock.
+    const version = readVersion(connection, path);
+    connection.execute(
+      "CREATE TABLE IF NOT EXISTS _honkbun_migrations (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL)",
+    );
+    for (let next = version; next < SCHEMA_VERSION; next++) {
+      MIGRATIONS[next]?.(connection);
+      connection.handle.run("INSERT INTO _honkbun_migrations (version, applied_at) VALUES (?, ?)", [
+        next + 1,
+        now,
+      ]);
+    }
+    commit.run();
+  } catch (error) {
+    if (connection.handle.inTransaction) rollback.run();
+    throw error;
+  }
+}
+
+function readVersion(connection: Connection, path: string): number {
+  const table = connection.prepare<{ n: number }>(
+    "SELECT count(*) AS n FROM sqlite_schema WHERE type = 'table' AND name = '_honkbun_migrations'",
+  );
+  if (table.get()?.n === 0) return 0;
+  const version =
+    connection
+      .prepare<{ version: number | null }>("SELECT max(version) AS version FROM _honkbun_migrations")
+      .get()?.version ?? 0;
+  if (version > SCHEMA_VERSION) {
+    throw new OpenError(
+      "NEWER_VERSION",
+      path,
+      `open: ${path} has schema version ${version}, this honkbun knows versions up to ${SCHEMA_VERSION}; update honkbun`,
+    );
+  }
+  return version;
+}
+
+function columnsOf(connection: Connection, table: string): string[] {
+  // table_xinfo, because table_info leaves generated columns out
+  return connection
+    .prepare<{ name: string }, [string]>("SELECT name FROM pragma_table_xinfo(?1)")
+    .all(table)
+    .map((column) => column.name);
+}

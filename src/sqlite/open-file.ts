@@ -1,0 +1,99 @@
+import { Database, SQLiteError } from "bun:sqlite";
+import { accessSync, constants, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+
+import { OpenError } from "../errors.ts";
+import type { LockWait } from "./busy.ts";
+
+const MEMORY = ":memory:";
+
+/**
+ * Opens a connection of ours that writes, on a file that may not exist yet.
+ * @throws TypeError for what is not a path; OpenError for a path that cannot be a database.
+ */
+export function openFile(file: string): Database {
+  if (file === MEMORY) return new Database(MEMORY);
+  if (file === "") throw new TypeError('open: file must be a path or ":memory:", got an empty string');
+  if (file.startsWith("file:")) {
+    throw new TypeError(
+      `open: file must be a plain path, got the URI ${JSON.stringify(file)}; leave "file:" out`,
+    );
+  }
+  assertUsable(resolve(file));
+  try {
+    return new Database(file, { create: true, readwrite: true });
+  } catch (cause) {
+    throw explain(cause, file);
+  }
+}
+
+/** The absolute path of the handle's file, symbolic links resolved; null for a database in memory. */
+export function pathOf(handle: Database): string | null {
+  const main = handle
+    .query<{ file: string | null }, []>("SELECT file FROM pragma_database_list WHERE name = 'main'")
+    .get();
+  return main?.file || null;
+}
+
+/**
+ * Puts the file into WAL mode, where it stays.
+ * @throws OpenError when it cannot be: not a database, read-only, a file system without shared memory.
+ */
+export function ensureWal(handle: Database, path: string, wait: LockWait): void {
+  try {
+    // Several processes that do this at once get SQLITE_BUSY whatever the busy timeout.
+    const mode = wait.run(() =>
+      handle.query<{ journal_mode: string }, []>("PRAGMA journal_mode = WAL").get(),
+    );
+    if (mode?.journal_mode === "wal") return;
+    throw new OpenError(
+      "NO_WAL",
+      path,
+      `open: ${path} cannot be put into WAL mode; it stays in ${mode?.journal_mode} mode`,
+    );
+  } catch (cause) {
+    throw explain(cause, path);
+  }
+}
+
+function assertUsable(path: string): void {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory())
+    throw new OpenError("DIRECTORY", path, `open: ${path} is a directory, not a database file`);
+  const folder = dirname(path);
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new OpenError("MISSING_FOLDER", path, `open: the folder ${folder} does not exist; create it first`);
+  }
+  if (stat !== undefined) assertWritable(path, path, "the file");
+  // The WAL and its index are made beside the database.
+  assertWritable(folder, path, "the folder");
+}
+
+function assertWritable(target: string, path: string, what: string): void {
+  try {
+    accessSync(target, constants.R_OK | constants.W_OK);
+  } catch (cause) {
+    throw new OpenError("READ_ONLY", path, `open: ${what} ${target} is not writable for this process`, {
+      cause,
+    });
+  }
+}
+
+/** Says what a SQLite error means for whoever opens a file; other errors stay as they are. */
+export function explain(error: unknown, path: string): unknown {
+  if (!(error instanceof SQLiteError)) return error;
+  switch (error.errno & 0xff) {
+    case 8:
+      return new OpenError("READ_ONLY", path, `open: ${path} is read-only`, { cause: error });
+    case 14:
+      return new OpenError("FAILED", path, `open: SQLite cannot open ${path}: ${error.message}`, {
+        cause: error,
+      });
+    case 26:
+      return new OpenError("NOT_A_DATABASE", path, `open: ${path} is not a SQLite database`, {
+        cause: error,
+      });
+    default:
+      return error;
+  }
+}

@@ -1,0 +1,288 @@
+import { Database } from "bun:sqlite";
+
+import { AmbiguousTransactionError, ClosedError, type FileReplacedError } from "../errors.ts";
+import { LockWait } from "./busy.ts";
+import { Checkpointer } from "./checkpointer.ts";
+import { Connection } from "./connection.ts";
+import { FileIdentity } from "./file-identity.ts";
+import { ForeignHandles } from "./foreign-handles.ts";
+import { holdsWriteLock } from "./lock-holder.ts";
+import { migrate } from "./migrations.ts";
+import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
+import { WriteGroup } from "./write-group.ts";
+import { prepareTransactionStatements, Writer } from "./writer.ts";
+
+/** How often sends look whether the file is still the one with that name. */
+const IDENTITY_CHECK = 1_000;
+
+export interface PoolOptions {
+  readonly synchronous: "normal" | "full";
+  /** Milliseconds. */
+  readonly busyTimeout: number;
+  readonly readers: number;
+  /** When the schema is brought up to date, in epoch milliseconds. */
+  readonly now: number;
+}
+
+/** All connections to one database, shared by all modules of a honkbun handle. */
+export class Pool {
+  /** Absolute, symbolic links resolved; null for a database in memory. */
+  readonly path: string | null;
+  /** The application's connection: sends, settles, and every transaction that runs the user's code. */
+  readonly writer: Writer;
+  /** What library loops write. The application may leave a transaction open on its own connection; ours is apart. */
+  readonly loops: WriteGroup;
+
+  readonly #options: PoolOptions;
+  readonly #ownsWriter: boolean;
+  readonly #wait: LockWait;
+  readonly #foreign: ForeignHandles;
+  readonly #identity: FileIdentity | null;
+  readonly #checkpointer: Checkpointer | null;
+  readonly #opened: Database[] = [];
+  readonly #idleReaders: Connection[] = [];
+  readonly #listeners: (() => void)[] = [];
+  #readers = 0;
+  #loopWriter: Connection | undefined;
+  #watch: Connection | undefined;
+  #nextIdentityCheck = 0;
+  #replaced: FileReplacedError | null = null;
+  #closed = false;
+
+  /** @throws TypeError or OpenError when `file` cannot be a database; see `open`. */
+  constructor(file: string | Database, options: PoolOptions) {
+    this.#options = options;
+    this.#ownsWriter = typeof file === "string";
+    const handle = typeof file === "string" ? openFile(file) : file;
+    if (this.#ownsWriter) this.#opened.push(handle);
+    let path: string | null = null;
+    try {
+      if (!this.#ownsWriter) assertUsable(handle);
+      path = this.#prepareFile(handle);
+      this.path = path;
+      this.#wait = new LockWait(options.busyTimeout, this.#lockHolder());
+      this.writer = new Writer(new Connection(handle, this.#ownsWriter), this.#wait, () => this.#committed());
+      this.loops = new WriteGroup(
+        () => {
+          if (this.#replaced !== null) throw this.#replaced;
+          return this.#loops();
+        },
+        () => this.#committed(),
+      );
+      this.#foreign = new ForeignHandles(this.path);
+      migrate(
+        this.path === null ? this.writer.connection : this.#loops(),
+        this.name,
+        this.#wait,
+        options.now,
+      );
+      this.#identity = this.path === null ? null : new FileIdentity(this.path);
+      this.#checkpointer = this.path === null ? null : new Checkpointer(this.path, () => this.#loops());
+    } catch (error) {
+      for (const opened of this.#opened) opened.close(true);
+      throw explain(error, path ?? handle.filename);
+    }
+  }
+
+  /** The path, or `:memory:`. */
+  get name(): string {
+    return this.path ?? ":memory:";
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Writes by one statement: on `tx`, on the open `db.transaction`, or committed by itself.
+   * @throws BusyError, TransactionRequiredError, AmbiguousTransactionError, FileReplacedError, ClosedError.
+   */
+  write<T>(tx: Database | undefined, statement: (connection: Connection) => T): T {
+    if (this.#replaced !== null) throw this.#replaced;
+    if (this.#isOwn(tx)) return this.writer.write(statement);
+    return this.#join(tx, statement);
+  }
+
+  /** The same for several statements, which take effect together or not at all. */
+  writeAll<T>(tx: Database | undefined, statements: (connection: Connection) => T): T {
+    if (this.#replaced !== null) throw this.#replaced;
+    if (this.#isOwn(tx)) return this.writer.transaction(() => statements(this.writer.connection));
+    return this.#join(tx, (connection) => {
+      const { savepoint, release, rollbackTo } = connection.use(prepareTransactionStatements);
+      savepoint.run();
+      try {
+        const result = statements(connection);
+        release.run();
+        return result;
+      } catch (error) {
+        if (connection.handle.inTransaction) {
+          rollbackTo.run();
+          release.run();
+        }
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Calls `rolledBack` if the transaction that a write has just joined does not commit. On `db.transaction` that is
+   * exact; how a transaction on another handle ended only the rows can tell, so `stillThere` is asked.
+   */
+  onRollback(tx: Database | undefined, rolledBack: () => void, stillThere: () => boolean): void {
+    if (this.#isOwn(tx)) this.writer.onRollback(rolledBack);
+    else {
+      this.#foreign.whenEnded(tx, () => {
+        if (!this.#closed && stillThere()) rolledBack();
+      });
+    }
+  }
+
+  /** Reads on the open `db.transaction`, else what is committed. */
+  read<T>(fn: (connection: Connection) => T): T {
+    return this.writer.inTransaction ? fn(this.writer.connection) : this.readCommitted(fn);
+  }
+
+  /** Reads what is committed. A call inside another gets a connection of its own, so that no snapshot is shared. */
+  readCommitted<T>(fn: (connection: Connection) => T): T {
+    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
+    if (this.path === null) return fn(this.writer.connection);
+    const reader = this.#idleReaders.pop() ?? this.#openReader();
+    try {
+      return fn(reader);
+    } finally {
+      this.#idleReaders.push(reader);
+    }
+  }
+
+  /**
+   * Changes whenever another connection, of whatever process, has committed. On a connection of its own: it stands still
+   * inside a read, and does not count the connection's own commits.
+   */
+  dataVersion(): number {
+    this.#watch ??= this.#open();
+    return this.#watch.use(prepareWatchStatements).dataVersion.get()?.data_version ?? 0;
+  }
+
+  /** Whether reads would see uncommitted writes: `:memory:` has one connection, and the application is in a transaction. */
+  get isUnsettled(): boolean {
+    return this.path === null && this.writer.isOccupied;
+  }
+
+  /** Calls `listener` after each commit of ours, on whatever connection. */
+  onCommit(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** What became of the file's name, looked up now; remembered, because it cannot come right again. */
+  checkIdentity(): FileReplacedError | null {
+    this.#replaced ??= this.#identity?.check() ?? null;
+    return this.#replaced;
+  }
+
+  /** Closes every connection that we opened. Not the handle that was given to `open`. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.writer.close();
+    this.loops.close(new ClosedError("this honkbun handle was closed"));
+    this.#checkpointer?.close();
+    // The last one to close checkpoints: that is the writer, which the application may have statements on.
+    for (const handle of this.#opened.reverse()) handle.close(true);
+  }
+
+  #isOwn(tx: Database | undefined): tx is undefined {
+    return tx === undefined || (this.writer.inTransaction && tx === this.writer.connection.handle);
+  }
+
+  #join<T>(tx: Database | undefined, work: (connection: Connection) => T): T {
+    const connection = this.#foreign.join(tx as Database);
+    const result = this.#wait.run(() => work(connection));
+    this.#foreign.whenEnded(tx as Database, () => {
+      if (!this.#closed) this.#committed();
+    });
+    return result;
+  }
+
+  #committed(): void {
+    for (const listener of this.#listeners) listener();
+    const now = performance.now();
+    this.#checkpointer?.check(now);
+    if (now >= this.#nextIdentityCheck) {
+      this.#nextIdentityCheck = now + IDENTITY_CHECK;
+      this.checkIdentity();
+    }
+  }
+
+  #prepareFile(handle: Database): string | null {
+    const wait = new LockWait(this.#options.busyTimeout);
+    if (!this.#ownsWriter) {
+      const path = pathOf(handle);
+      if (path !== null) {
+        this.#loopWriter = this.#open(path);
+        ensureWal(this.#loopWriter.handle, path, wait);
+      }
+      // On a read-only handle this fails here, and not at the first send.
+      wait.run(() => handle.run("BEGIN IMMEDIATE"));
+      handle.run("ROLLBACK");
+      return path;
+    }
+    const path = pathOf(handle);
+    if (path === null) return null;
+    ensureWal(handle, path, wait);
+    this.#configure(handle);
+    return path;
+  }
+
+  #loops(): Connection {
+    if (this.path === null) return this.writer.connection;
+    this.#loopWriter ??= this.#open();
+    return this.#loopWriter;
+  }
+
+  #openReader(): Connection {
+    if (this.#readers >= this.#options.readers) {
+      throw new RangeError(`more than ${this.#options.readers} reads at once (open: readers)`);
+    }
+    this.#readers++;
+    return this.#open();
+  }
+
+  #open(path: string | null = this.path): Connection {
+    if (this.#closed || path === null) throw new ClosedError("this honkbun handle is closed");
+    const handle = new Database(path, { create: false, readwrite: true });
+    this.#opened.push(handle);
+    this.#configure(handle);
+    return new Connection(handle, true);
+  }
+
+  #configure(handle: Database): void {
+    handle.run("PRAGMA busy_timeout = 0"); // waiting is LockWait's
+    handle.run("PRAGMA wal_autocheckpoint = 0"); // checkpoints are the Checkpointer's
+    handle.run(`PRAGMA synchronous = ${this.#options.synchronous}`);
+  }
+
+  #lockHolder() {
+    const { path } = this;
+    if (path === null) return undefined;
+    return { isThisProcess: () => holdsWriteLock(path), lastCommit: () => this.dataVersion() };
+  }
+}
+
+/** Asks a handle that the application gave us whether it will do, before anything is written. */
+function assertUsable(handle: Database): void {
+  let occupied: boolean;
+  try {
+    occupied = handle.inTransaction;
+  } catch (cause) {
+    throw new ClosedError("open: the bun:sqlite handle is closed", { cause });
+  }
+  if (occupied) {
+    throw new AmbiguousTransactionError(
+      "open: the bun:sqlite handle is inside a transaction; open honkbun before or after it",
+    );
+  }
+}
+
+function prepareWatchStatements(connection: Connection) {
+  return { dataVersion: connection.prepare<{ data_version: number }>("PRAGMA data_version") };
+}

@@ -1,0 +1,132 @@
+/** honker's tables and indexes under its own names: whoever comes first creates them, the other finds them. */
+export const HONKER_TABLES = `
+  CREATE TABLE IF NOT EXISTS _honker_live (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending',
+    priority INTEGER NOT NULL DEFAULT 0,
+    run_at INTEGER NOT NULL DEFAULT (unixepoch()),
+    worker_id TEXT,
+    claim_expires_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    max_attempts INTEGER NOT NULL DEFAULT 3,
+    created_at INTEGER NOT NULL DEFAULT (unixepoch()),
+    expires_at INTEGER
+  );
+  CREATE INDEX IF NOT EXISTS _honker_live_processing_deadline
+    ON _honker_live(queue, claim_expires_at) WHERE state = 'processing';
+
+  CREATE TABLE IF NOT EXISTS _honker_dead (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
+    run_at INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    max_attempts INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    created_at INTEGER NOT NULL DEFAULT (unixepoch()),
+    died_at INTEGER NOT NULL DEFAULT (unixepoch())
+  );
+
+  CREATE TABLE IF NOT EXISTS _honker_notifications (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (unixepoch())
+  );
+  CREATE INDEX IF NOT EXISTS _honker_notifications_recent ON _honker_notifications(channel, id);
+
+  CREATE TABLE IF NOT EXISTS _honker_stream (
+    offset INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic TEXT NOT NULL,
+    key TEXT,
+    payload TEXT NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (unixepoch())
+  );
+  CREATE INDEX IF NOT EXISTS _honker_stream_topic ON _honker_stream(topic, offset);
+  CREATE TABLE IF NOT EXISTS _honker_stream_consumers (
+    name TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    offset INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (name, topic)
+  );
+
+  CREATE TABLE IF NOT EXISTS _honker_locks (
+    name TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+  );
+  CREATE TABLE IF NOT EXISTS _honker_rate_limits (
+    name TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    count INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (name, window_start)
+  );
+  CREATE TABLE IF NOT EXISTS _honker_scheduler_tasks (
+    name TEXT PRIMARY KEY,
+    queue TEXT NOT NULL,
+    cron_expr TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
+    expires_s INTEGER,
+    next_fire_at INTEGER NOT NULL,
+    enabled INTEGER NOT NULL DEFAULT 1,
+    max_attempts INTEGER NOT NULL DEFAULT 3
+  );
+  CREATE TABLE IF NOT EXISTS _honker_results (
+    job_id INTEGER PRIMARY KEY,
+    value TEXT,
+    created_at INTEGER NOT NULL DEFAULT (unixepoch()),
+    expires_at INTEGER
+  );
+`;
+
+/** Columns that honker does not see. All may be NULL, so that its inserts and plain SQL's stay complete. */
+export const LIVE_COLUMNS: readonly { readonly name: string; readonly definition: string }[] = [
+  { name: "due_ms", definition: "INTEGER" },
+  // Right whoever wrote last: when honker or plain SQL moved run_at, a due_ms that does not match is void.
+  {
+    name: "due",
+    definition: "INTEGER GENERATED ALWAYS AS (iif(due_ms / 1000 = run_at, due_ms, run_at * 1000)) VIRTUAL",
+  },
+  { name: "group_key", definition: "TEXT" },
+  { name: "unique_key", definition: "TEXT" },
+  /** 1: the key is free again as soon as the job is claimed. */
+  { name: "unique_until_start", definition: "INTEGER" },
+  /** Milliseconds for which the key stays taken after the end. */
+  { name: "unique_for", definition: "INTEGER" },
+  /** Milliseconds for which a result is kept; 0 for ever, NULL not at all. */
+  { name: "keep_result", definition: "INTEGER" },
+];
+
+/**
+ * Ready, claimed, expiring and exhausted rows are indexed apart: in one index (honker's) every claim walks over what is
+ * delayed or in flight. A partial index costs an insert nothing where its condition is false.
+ */
+export const LIVE_INDEXES = `
+  CREATE INDEX IF NOT EXISTS _honkbun_live_claim
+    ON _honker_live(queue, priority DESC, due, id) WHERE state = 'pending';
+  CREATE INDEX IF NOT EXISTS _honkbun_live_expiry
+    ON _honker_live(queue, expires_at) WHERE state = 'pending' AND expires_at IS NOT NULL;
+  CREATE INDEX IF NOT EXISTS _honkbun_live_exhausted
+    ON _honker_live(queue) WHERE state = 'pending' AND attempts >= max_attempts;
+  CREATE INDEX IF NOT EXISTS _honkbun_live_blocked
+    ON _honker_live(queue, group_key, id) WHERE state = 'blocked';
+  CREATE UNIQUE INDEX IF NOT EXISTS _honkbun_live_unique
+    ON _honker_live(queue, unique_key) WHERE unique_key IS NOT NULL;
+`;
+
+/** Keyed by job id and apart from the job, because honker drops columns that it does not know when it buries one. */
+export const OWN_TABLES = `
+  CREATE TABLE IF NOT EXISTS _honkbun_errors (
+    id INTEGER PRIMARY KEY,
+    job_id INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    stack TEXT,
+    at INTEGER NOT NULL
+  );
+  CREATE INDEX IF NOT EXISTS _honkbun_errors_job ON _honkbun_errors(job_id);
+`;

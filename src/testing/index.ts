@@ -1,0 +1,1 @@
+export { type TestClock, testDatabase } from "./test-database.ts";

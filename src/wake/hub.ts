@@ -1,0 +1,297 @@
+import type { Clock } from "../clock.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import { Bell } from "./bell.ts";
+import { LookLadder } from "./look-ladder.ts";
+import { WalWatcher } from "./wal-watcher.ts";
+
+/** Pauses between looks without a watch: 1 ms while there are commits, growing to this while there are none. */
+const IDLE_POLL = 100;
+/** Timers are measured by another clock than instants: after a jump of the latter a deadline is late by at most this. */
+const LONGEST_TIMER = 1_000;
+const RETRY = 5;
+const FOREVER = 2 ** 31 - 1;
+
+/** A module's part in a wake. One for all of its subscribers: what is new is read once and handed to those concerned. */
+export interface Feed {
+  /** Reads what was committed, or has come due, since the last call. True when there is more, to be asked for in a later turn. */
+  collect(): boolean;
+  /** When there will be something to collect without any commit, in epoch milliseconds; Infinity if never. */
+  deadline(): number;
+  /** Ends every subscriber: nothing will ever come. */
+  fail(error: Error): void;
+}
+
+export interface WakeOptions {
+  /** Milliseconds, or false for none. */
+  readonly safetyInterval: number | false;
+  readonly mode: "auto" | "watch" | "poll";
+}
+
+export interface WakeStats {
+  /** "idle": nobody waits for anything. "memory": one process, nothing to watch. */
+  readonly mode: "idle" | "memory" | "watch" | "poll";
+  readonly events: number;
+  readonly looks: number;
+  readonly wakes: number;
+  readonly rings: number;
+  readonly ringFailure: string | null;
+  readonly lastWakeAt: Date | null;
+}
+
+/**
+ * Wakes whoever waits, on a commit of any process, on a commit of this one, and when a deadline comes. Only while
+ * somebody waits is anything watched. Each source of a wake works without the others.
+ */
+export class WakeHub {
+  readonly #pool: Pool;
+  readonly #clock: Clock;
+  readonly #options: WakeOptions;
+  readonly #report: (error: unknown, where: string) => void;
+  readonly #feeds = new Set<Feed>();
+  readonly #bell: Bell | null;
+  readonly #watcher: WalWatcher | null;
+  readonly #ladder: LookLadder | null;
+
+  #version = -1;
+  #confirmed = false;
+  #soon: NodeJS.Immediate | undefined;
+  #more = false;
+  #again: Timer | undefined;
+  #pollTimer: Timer | undefined;
+  #pollPause = 1;
+  #deadlineTimer: Timer | undefined;
+  #safetyTimer: Timer | undefined;
+  #keepAlive: Timer | undefined;
+
+  #events = 0;
+  #looks = 0;
+  #wakes = 0;
+  #lastWakeAt: Date | null = null;
+
+  constructor(
+    pool: Pool,
+    clock: Clock,
+    options: WakeOptions,
+    report: (error: unknown, where: string) => void,
+  ) {
+    this.#pool = pool;
+    this.#clock = clock;
+    this.#options = options;
+    this.#report = report;
+    const { path } = pool;
+    this.#bell = path === null ? null : new Bell(path);
+    this.#watcher =
+      path === null
+        ? null
+        : new WalWatcher(
+            path,
+            () => this.#onEvent(),
+            () => this.#onWatchLost(),
+          );
+    this.#ladder = path === null ? null : new LookLadder(() => this.#look());
+    pool.onCommit(() => {
+      this.#bell?.ring();
+      this.lookSoon();
+    });
+  }
+
+  get stats(): WakeStats {
+    return {
+      mode: this.#mode,
+      events: this.#events,
+      looks: this.#looks,
+      wakes: this.#wakes,
+      rings: this.#bell?.rings ?? 0,
+      ringFailure: this.#bell?.failure ?? null,
+      lastWakeAt: this.#lastWakeAt,
+    };
+  }
+
+  /**
+   * Every commit that becomes visible after the return of this call is collected; what was there before, the feed reads
+   * after it. Keeps the process alive.
+   * @throws FileReplacedError
+   */
+  add(feed: Feed): void {
+    const replaced = this.#pool.checkIdentity();
+    if (replaced !== null) throw replaced;
+    this.#feeds.add(feed);
+    if (this.#feeds.size === 1) this.#start();
+    this.deadlineChanged();
+  }
+
+  remove(feed: Feed): void {
+    if (this.#feeds.delete(feed) && this.#feeds.size === 0) this.#stop();
+  }
+
+  /** A feed has another deadline than before. */
+  deadlineChanged(): void {
+    clearTimeout(this.#deadlineTimer);
+    let deadline = Number.POSITIVE_INFINITY;
+    for (const feed of this.#feeds) deadline = Math.min(deadline, feed.deadline());
+    if (deadline === Number.POSITIVE_INFINITY) return;
+    const wait = Math.min(Math.max(Math.ceil(deadline - this.#clock()), 0), LONGEST_TIMER);
+    this.#deadlineTimer = setTimeout(() => this.#collectAll(), wait);
+    this.#deadlineTimer.unref();
+  }
+
+  /** Looks before the event loop goes on: after a commit of this process, or when its clock was moved. */
+  lookSoon(): void {
+    if (this.#feeds.size > 0) this.#soon ??= setImmediate(() => this.#wakeSoon());
+  }
+
+  /** The clock was moved by hand. */
+  clockMoved(): void {
+    this.#collectAll();
+  }
+
+  close(): void {
+    this.#bell?.close();
+    this.#stop();
+    this.#feeds.clear();
+  }
+
+  get #mode(): WakeStats["mode"] {
+    if (this.#feeds.size === 0) return "idle";
+    if (this.#pool.path === null) return "memory";
+    return this.#pollTimer === undefined ? "watch" : "poll";
+  }
+
+  #start(): void {
+    this.#keepAlive = setInterval(() => {}, FOREVER);
+    const { safetyInterval, mode } = this.#options;
+    if (safetyInterval !== false) {
+      this.#safetyTimer = setInterval(() => this.#onSafety(), safetyInterval);
+      this.#safetyTimer.unref();
+    }
+    if (this.#pool.path === null) return;
+    this.#version = this.#pool.dataVersion();
+    this.#confirmed = false;
+    if (mode !== "poll") this.#arm();
+    if (mode !== "watch" && this.#pollTimer === undefined) this.#poll();
+  }
+
+  #stop(): void {
+    clearInterval(this.#keepAlive);
+    clearInterval(this.#safetyTimer);
+    clearTimeout(this.#deadlineTimer);
+    clearTimeout(this.#again);
+    this.#again = undefined;
+    this.#stopPolling();
+    clearImmediate(this.#soon);
+    this.#soon = undefined;
+    this.#ladder?.stop();
+    this.#watcher?.disarm();
+  }
+
+  /**
+   * Some systems don't report writes to a file that is held open, so a watch counts only after its first event. Our own
+   * ring asks for one; until it comes we poll.
+   */
+  #arm(): void {
+    if (this.#watcher?.arm()) this.#bell?.ring();
+    else this.#onWatchLost();
+  }
+
+  #onWatchLost(): void {
+    this.#confirmed = false;
+    if (this.#options.mode === "watch") {
+      this.#report(new Error(`cannot watch ${this.#pool.path}-wal, and wake.mode is "watch"`), "wake");
+    } else if (this.#pollTimer === undefined) this.#poll();
+  }
+
+  #onEvent(): void {
+    this.#events++;
+    if (this.#feeds.size === 0) return;
+    if (this.#assertSameFile()) {
+      this.#confirmed = true;
+      this.#stopPolling();
+      this.#ladder?.restart();
+    }
+  }
+
+  #onSafety(): void {
+    if (!this.#assertSameFile()) return;
+    if (this.#watcher?.isArmed === false && this.#options.mode !== "poll") this.#arm();
+    this.#collectAll();
+  }
+
+  #wakeSoon(): void {
+    this.#soon = undefined;
+    if (this.#pool.path === null || this.#more) this.#collectAll();
+    else this.#look();
+  }
+
+  #poll(): void {
+    if (this.#confirmed && this.#watcher?.isArmed) {
+      this.#stopPolling();
+      return;
+    }
+    this.#pollPause = this.#look() ? 1 : Math.min(this.#pollPause * 2, IDLE_POLL);
+    this.#pollTimer = setTimeout(() => this.#poll(), this.#pollPause);
+    this.#pollTimer.unref();
+  }
+
+  #stopPolling(): void {
+    clearTimeout(this.#pollTimer);
+    this.#pollTimer = undefined;
+    this.#pollPause = 1;
+  }
+
+  /** Asks whether anything was committed since the last look, and if so has it collected. One look serves everybody. */
+  #look(): boolean {
+    this.#looks++;
+    let version: number;
+    try {
+      version = this.#pool.dataVersion();
+    } catch (error) {
+      this.#lookAgain(error);
+      return false;
+    }
+    if (version === this.#version) return false;
+    this.#version = version;
+    this.#wakes++;
+    this.#lastWakeAt = new Date(this.#clock());
+    this.#collectAll();
+    return true;
+  }
+
+  #collectAll(): void {
+    if (this.#pool.isUnsettled) {
+      this.#lookAgain();
+      return;
+    }
+    this.#more = false;
+    for (const feed of this.#feeds) {
+      try {
+        if (feed.collect()) {
+          this.#more = true;
+          this.lookSoon();
+        }
+      } catch (error) {
+        this.#lookAgain(error);
+      }
+    }
+    this.deadlineChanged();
+  }
+
+  /** The wake must not be lost because reading failed, or is not possible yet. */
+  #lookAgain(error?: unknown): void {
+    if (error !== undefined) this.#report(error, "wake");
+    this.#again ??= setTimeout(() => {
+      this.#again = undefined;
+      this.#collectAll();
+    }, RETRY);
+  }
+
+  /** Nothing is awaited on a file that lost its name: whoever waits is told. */
+  #assertSameFile(): boolean {
+    const error = this.#pool.checkIdentity();
+    if (error === null) return true;
+    const feeds = [...this.#feeds];
+    this.close();
+    this.#report(error, "wake");
+    for (const feed of feeds) feed.fail(error);
+    return false;
+  }
+}
