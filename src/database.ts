@@ -128,7 +128,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
    * @throws TypeError when `fn` returns a promise; BusyError; AmbiguousTransactionError
    */
   transaction<T>(fn: (tx: Tx) => T): T {
-    return this.#pool.writer.transaction(fn);
+    return this.#pool.transaction(fn);
   }
 
   /** A queue of jobs, typed by a schema or by a type argument. Keeps no registry: the options belong to the handle. */

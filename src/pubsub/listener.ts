@@ -54,7 +54,7 @@ export class CallbackListener<P> implements Listener, Disposable {
   readonly #host: ListenerHost;
   readonly #callback: (notification: Notification<P>) => void;
   readonly #onLagged: ((missed: number) => void) | undefined;
-  readonly #offAbort: () => void;
+  #offAbort: () => void = () => {};
   #ended = false;
 
   constructor(

@@ -13,9 +13,13 @@ export class ForeignHandles {
   readonly #connections = new WeakMap<Database, Connection>();
   readonly #watched = new Map<Database, (() => void)[]>();
 
-  /** `path`: of the database that the handles must be on; null for one in memory, which no other handle can be on. */
-  constructor(path: string | null) {
+  /**
+   * `path`: of the database that the handles must be on; null for one in memory, which no other handle can be on.
+   * `own`: the connection of ours which the application may begin transactions on.
+   */
+  constructor(path: string | null, own: Connection) {
     this.#path = path;
+    this.#connections.set(own.handle, own);
   }
 
   /** @throws TypeError for what is no handle; TransactionRequiredError for one without a transaction on this database. */

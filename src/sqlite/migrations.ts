@@ -25,12 +25,12 @@ export const SCHEMA_VERSION: number = MIGRATIONS.length;
  * @throws OpenError for a file of a newer version.
  */
 export function migrate(connection: Connection, path: string, wait: LockWait, now: number): void {
-  if (readVersion(connection, path) === SCHEMA_VERSION) return;
+  if (readVersion(connection, path, wait) === SCHEMA_VERSION) return;
   const { begin, commit, rollback } = connection.use(prepareTransactionStatements);
   wait.run(() => begin.run());
   try {
     // Another process may have been here between the look and the lock.
-    const version = readVersion(connection, path);
+    const version = readVersion(connection, path, wait);
     connection.execute(
       "CREATE TABLE IF NOT EXISTS _honkbun_migrations (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL)",
     );
@@ -48,15 +48,13 @@ export function migrate(connection: Connection, path: string, wait: LockWait, no
   }
 }
 
-function readVersion(connection: Connection, path: string): number {
-  const table = connection.prepare<{ n: number }>(
-    "SELECT count(*) AS n FROM sqlite_schema WHERE type = 'table' AND name = '_honkbun_migrations'",
-  );
-  if (table.get()?.n === 0) return 0;
-  const version =
-    connection
-      .prepare<{ version: number | null }>("SELECT max(version) AS version FROM _honkbun_migrations")
-      .get()?.version ?? 0;
+/**
+ * The version of the file's tables; 0 where there are none.
+ * @throws OpenError for a file of a newer version.
+ */
+export function readVersion(connection: Connection, path: string, wait: LockWait): number {
+  // Even a read finds the file locked while another process changes its journal mode or recovers its WAL.
+  const version = wait.run(() => storedVersion(connection));
   if (version > SCHEMA_VERSION) {
     throw new OpenError(
       "NEWER_VERSION",
@@ -65,6 +63,17 @@ function readVersion(connection: Connection, path: string): number {
     );
   }
   return version;
+}
+
+function storedVersion(connection: Connection): number {
+  const table = connection.prepare<{ n: number }>(
+    "SELECT count(*) AS n FROM sqlite_schema WHERE type = 'table' AND name = '_honkbun_migrations'",
+  );
+  if (table.get()?.n === 0) return 0;
+  const stored = connection.prepare<{ version: number | null }>(
+    "SELECT max(version) AS version FROM _honkbun_migrations",
+  );
+  return stored.get()?.version ?? 0;
 }
 
 function columnsOf(connection: Connection, table: string): string[] {

@@ -1,5 +1,5 @@
 import { Database, SQLiteError } from "bun:sqlite";
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants, type Stats, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 import { OpenError } from "../errors.ts";
@@ -13,7 +13,10 @@ const MEMORY = ":memory:";
  */
 export function openFile(file: string): Database {
   if (file === MEMORY) return new Database(MEMORY);
-  if (file === "") throw new TypeError('open: file must be a path or ":memory:", got an empty string');
+  // SQLite would take an empty string for a temporary database, and a null byte for the end of the path.
+  if (file === "" || file.includes("\0")) {
+    throw new TypeError(`open: file must be a path or ":memory:", got ${JSON.stringify(file)}`);
+  }
   if (file.startsWith("file:")) {
     throw new TypeError(
       `open: file must be a plain path, got the URI ${JSON.stringify(file)}; leave "file:" out`,
@@ -29,10 +32,9 @@ export function openFile(file: string): Database {
 
 /** The absolute path of the handle's file, symbolic links resolved; null for a database in memory. */
 export function pathOf(handle: Database): string | null {
-  const main = handle
-    .query<{ file: string | null }, []>("SELECT file FROM pragma_database_list WHERE name = 'main'")
-    .get();
-  return main?.file || null;
+  // As a pragma, not as a SELECT from it: that reads the schema, so needs a lock and begins a snapshot.
+  const databases = handle.query<{ name: string; file: string }, []>("PRAGMA database_list").all();
+  return databases.find(({ name }) => name === "main")?.file || null;
 }
 
 /**
@@ -57,16 +59,25 @@ export function ensureWal(handle: Database, path: string, wait: LockWait): void 
 }
 
 function assertUsable(path: string): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = look(path);
   if (stat?.isDirectory())
     throw new OpenError("DIRECTORY", path, `open: ${path} is a directory, not a database file`);
   const folder = dirname(path);
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+  if (!look(folder)?.isDirectory()) {
     throw new OpenError("MISSING_FOLDER", path, `open: the folder ${folder} does not exist; create it first`);
   }
   if (stat !== undefined) assertWritable(path, path, "the file");
   // The WAL and its index are made beside the database.
   assertWritable(folder, path, "the folder");
+}
+
+/** Undefined for what this process cannot see, be it missing, out of reach or no possible name: SQLite refuses it then. */
+function look(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 function assertWritable(target: string, path: string, what: string): void {

@@ -1,4 +1,4 @@
-import { Database } from "bun:sqlite";
+import { Database, SQLiteError } from "bun:sqlite";
 
 import { AmbiguousTransactionError, ClosedError, type FileReplacedError } from "../errors.ts";
 import { LockWait } from "./busy.ts";
@@ -7,7 +7,7 @@ import { Connection } from "./connection.ts";
 import { FileIdentity } from "./file-identity.ts";
 import { ForeignHandles } from "./foreign-handles.ts";
 import { holdsWriteLock } from "./lock-holder.ts";
-import { migrate } from "./migrations.ts";
+import { migrate, readVersion } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
 import { WriteGroup } from "./write-group.ts";
 import { prepareTransactionStatements, Writer } from "./writer.ts";
@@ -35,6 +35,7 @@ export class Pool {
 
   readonly #options: PoolOptions;
   readonly #ownsWriter: boolean;
+  readonly #opening: LockWait;
   readonly #wait: LockWait;
   readonly #foreign: ForeignHandles;
   readonly #identity: FileIdentity | null;
@@ -52,6 +53,7 @@ export class Pool {
   /** @throws TypeError or OpenError when `file` cannot be a database; see `open`. */
   constructor(file: string | Database, options: PoolOptions) {
     this.#options = options;
+    this.#opening = new LockWait(options.busyTimeout);
     this.#ownsWriter = typeof file === "string";
     const handle = typeof file === "string" ? openFile(file) : file;
     if (this.#ownsWriter) this.#opened.push(handle);
@@ -69,7 +71,7 @@ export class Pool {
         },
         () => this.#committed(),
       );
-      this.#foreign = new ForeignHandles(this.path);
+      this.#foreign = new ForeignHandles(this.path, this.writer.connection);
       migrate(
         this.path === null ? this.writer.connection : this.#loops(),
         this.name,
@@ -98,30 +100,18 @@ export class Pool {
    * @throws BusyError, TransactionRequiredError, AmbiguousTransactionError, FileReplacedError, ClosedError.
    */
   write<T>(tx: Database | undefined, statement: (connection: Connection) => T): T {
-    if (this.#replaced !== null) throw this.#replaced;
-    if (this.#isOwn(tx)) return this.writer.write(statement);
-    return this.#join(tx, statement);
+    return this.#guarded(() => (this.#isOwn(tx) ? this.writer.write(statement) : this.#join(tx, statement)));
   }
 
   /** The same for several statements, which take effect together or not at all. */
   writeAll<T>(tx: Database | undefined, statements: (connection: Connection) => T): T {
-    if (this.#replaced !== null) throw this.#replaced;
-    if (this.#isOwn(tx)) return this.writer.transaction(() => statements(this.writer.connection));
-    return this.#join(tx, (connection) => {
-      const { savepoint, release, rollbackTo } = connection.use(prepareTransactionStatements);
-      savepoint.run();
-      try {
-        const result = statements(connection);
-        release.run();
-        return result;
-      } catch (error) {
-        if (connection.handle.inTransaction) {
-          rollbackTo.run();
-          release.run();
-        }
-        throw error;
-      }
-    });
+    if (this.#isOwn(tx)) return this.transaction(() => statements(this.writer.connection));
+    return this.write(tx, (connection) => inSavepoint(connection, statements));
+  }
+
+  /** Runs the application's code in a transaction on its connection. */
+  transaction<T>(fn: (tx: Database) => T): T {
+    return this.#guarded(() => this.writer.transaction(fn));
   }
 
   /**
@@ -194,6 +184,16 @@ export class Pool {
     return tx === undefined || (this.writer.inTransaction && tx === this.writer.connection.handle);
   }
 
+  /** On a file that lost its name nothing is written; and there SQLite fails in ways that explain nothing. */
+  #guarded<T>(write: () => T): T {
+    if (this.#replaced !== null) throw this.#replaced;
+    try {
+      return write();
+    } catch (error) {
+      throw error instanceof SQLiteError ? (this.checkIdentity() ?? error) : error;
+    }
+  }
+
   #join<T>(tx: Database | undefined, work: (connection: Connection) => T): T {
     const connection = this.#foreign.join(tx as Database);
     const result = this.#wait.run(() => work(connection));
@@ -213,23 +213,16 @@ export class Pool {
     }
   }
 
+  /** What is refused is refused before anything is written, be it the change of the journal mode. */
   #prepareFile(handle: Database): string | null {
-    const wait = new LockWait(this.#options.busyTimeout);
-    if (!this.#ownsWriter) {
-      const path = pathOf(handle);
-      if (path !== null) {
-        this.#loopWriter = this.#open(path);
-        ensureWal(this.#loopWriter.handle, path, wait);
-      }
-      // On a read-only handle this fails here, and not at the first send.
-      wait.run(() => handle.run("BEGIN IMMEDIATE"));
-      handle.run("ROLLBACK");
-      return path;
-    }
     const path = pathOf(handle);
+    if (!this.#ownsWriter) assertWritable(handle, this.#opening);
     if (path === null) return null;
-    ensureWal(handle, path, wait);
-    this.#configure(handle);
+    if (this.#ownsWriter) this.#configure(handle);
+    else this.#loopWriter = this.#open(path);
+    const connection = this.#loopWriter ?? new Connection(handle, true);
+    readVersion(connection, path, this.#opening);
+    ensureWal(connection.handle, path, this.#opening);
     return path;
   }
 
@@ -258,7 +251,8 @@ export class Pool {
   #configure(handle: Database): void {
     handle.run("PRAGMA busy_timeout = 0"); // waiting is LockWait's
     handle.run("PRAGMA wal_autocheckpoint = 0"); // checkpoints are the Checkpointer's
-    handle.run(`PRAGMA synchronous = ${this.#options.synchronous}`);
+    // This one reads the schema, beside another process that changes the journal mode or recovers the WAL.
+    this.#opening.run(() => handle.run(`PRAGMA synchronous = ${this.#options.synchronous}`));
   }
 
   #lockHolder() {
@@ -274,12 +268,38 @@ function assertUsable(handle: Database): void {
   try {
     occupied = handle.inTransaction;
   } catch (cause) {
-    throw new ClosedError("open: the bun:sqlite handle is closed", { cause });
+    throw new ClosedError(`open: the bun:sqlite handle on ${handle.filename} is closed`, { cause });
   }
   if (occupied) {
     throw new AmbiguousTransactionError(
-      "open: the bun:sqlite handle is inside a transaction; open honkbun before or after it",
+      `open: the bun:sqlite handle on ${handle.filename} is inside a transaction; open honkbun before or after it`,
     );
+  }
+}
+
+/** Fails on a read-only handle, where BEGIN IMMEDIATE by itself does not. */
+function assertWritable(handle: Database, wait: LockWait): void {
+  wait.run(() => handle.run("BEGIN IMMEDIATE"));
+  try {
+    handle.run("PRAGMA incremental_vacuum(1)"); // asks to write; most files give it nothing to do
+  } finally {
+    if (handle.inTransaction) handle.run("ROLLBACK");
+  }
+}
+
+function inSavepoint<T>(connection: Connection, statements: (connection: Connection) => T): T {
+  const { savepoint, release, rollbackTo } = connection.use(prepareTransactionStatements);
+  savepoint.run();
+  try {
+    const result = statements(connection);
+    release.run();
+    return result;
+  } catch (error) {
+    if (connection.handle.inTransaction) {
+      rollbackTo.run();
+      release.run();
+    }
+    throw error;
   }
 }
 

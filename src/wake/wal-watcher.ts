@@ -1,4 +1,4 @@
-import { type FSWatcher, watch } from "node:fs";
+import fs, { type FSWatcher } from "node:fs";
 
 /** Watches the WAL file for events. It opens nothing: to close a descriptor of the file would drop SQLite's locks. */
 export class WalWatcher {
@@ -22,7 +22,7 @@ export class WalWatcher {
   arm(): boolean {
     this.disarm();
     try {
-      const watcher = watch(this.#wal, { persistent: false }, (type) => {
+      const watcher = fs.watch(this.#wal, { persistent: false }, (type) => {
         if (watcher !== this.#watcher) return;
         // The name now stands for another file, or none. A watch is on the file, not the name.
         if (type === "rename" && !this.arm()) this.#onLost();

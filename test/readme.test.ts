@@ -1,0 +1,81 @@
+import { describe, expect, test } from "bun:test";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
+
+import * as honkbun from "../src/index.ts";
+import { within } from "./support/eventually.ts";
+import { Folder } from "./support/folder.ts";
+
+const ROOT = resolve(import.meta.dir, "..");
+const README = readFileSync(resolve(ROOT, "README.md"), "utf8");
+
+function blocks(language: string): string[] {
+  return [...README.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"))].map(
+    (match) => match[1] ?? "",
+  );
+}
+
+/** A folder of a user who has installed honkbun. */
+function project(): Folder {
+  const folder = new Folder();
+  mkdirSync(folder.file("node_modules"));
+  symlinkSync(ROOT, folder.file("node_modules/honkbun"));
+  for (const dependency of ["zod", "@types"]) {
+    symlinkSync(resolve(ROOT, "node_modules", dependency), folder.file(`node_modules/${dependency}`));
+  }
+  const { compilerOptions } = JSON.parse(readFileSync(resolve(ROOT, "tsconfig.json"), "utf8"));
+  const { paths: _, isolatedDeclarations: __, declaration: ___, ...options } = compilerOptions;
+  writeFileSync(folder.file("tsconfig.json"), JSON.stringify({ compilerOptions: options }));
+  return folder;
+}
+
+describe("README", () => {
+  test("begins with the two commands", () => {
+    const [commands] = blocks("sh");
+    const lines = commands?.trim().split("\n") ?? [];
+    expect(lines).toHaveLength(2);
+    for (const line of lines) expect(line).toStartWith("npx ");
+    const { scripts } = JSON.parse(readFileSync(resolve(ROOT, "package.json"), "utf8"));
+    for (const line of lines) expect(scripts).toHaveProperty(line.split(" ").at(-1) ?? "");
+  });
+
+  for (const [index, block] of blocks("ts").entries()) {
+    test(`block ${index + 1} type checks and runs: ${block.split("\n").find((line) => line.startsWith("const"))}`, async () => {
+      using folder = project();
+      writeFileSync(folder.file("block.ts"), block);
+      const child = Bun.spawn([process.execPath, "--check", "block.ts"], {
+        cwd: folder.path,
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [out, errors, code] = await within(
+        Promise.all([child.stdout.text(), child.stderr.text(), child.exited]),
+        "the block's end",
+      );
+      expect({ code, out, errors }).toMatchObject({ code: 0, errors: "" });
+      expect(out).not.toContain("error");
+    }, 30_000);
+  }
+
+  test("names every exported error, and every option of open", () => {
+    const source = readFileSync(resolve(ROOT, "src/database.ts"), "utf8");
+    const options = source.slice(
+      source.indexOf("interface OpenOptions"),
+      source.indexOf("const OPEN_OPTIONS"),
+    );
+    const names = [...options.matchAll(/^ {2}readonly (\w+)\?/gm)].map(([, option]) => option ?? "");
+    expect(names).toContain("busyTimeout");
+    expect(names.filter((option) => !new RegExp(`^\\| \`${option}\` `, "m").test(README))).toEqual([]);
+    const errors = Object.keys(honkbun).filter((name) => name.endsWith("Error"));
+    expect(errors.filter((name) => !README.includes(`\`${name}\``))).toEqual([]);
+  });
+
+  test("shows SQL that is a complete enqueue and a complete notify", () => {
+    using db = honkbun.open(":memory:");
+    db.sqlite.run(blocks("sql").join("\n"));
+    expect(db.queue("emails").claimBatch(1)).toMatchObject([{ payload: { to: "alice@example.com" } }]);
+    expect(db.sqlite.query("SELECT channel FROM _honker_notifications").all()).toEqual([
+      { channel: "users:changed" },
+    ]);
+  });
+});
