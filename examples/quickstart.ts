@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+
 import { open } from "honkbun";
 
 interface Email {
@@ -22,7 +23,10 @@ async function shop(): Promise<void> {
   db.sqlite.run("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT)");
   const emails = db.queue<Email>("emails");
   const latencies: number[] = [];
-  const mailer = Bun.spawn([process.execPath, import.meta.path, "mailer", path], { stdout: "inherit", stderr: "inherit" });
+  const mailer = Bun.spawn([process.execPath, import.meta.path, "mailer", path], {
+    stdout: "inherit",
+    stderr: "inherit",
+  });
 
   // The mailer tells by notifications that it is ready, and of each e-mail how long it took to wake.
   const news = db.listen<{ latency?: number }>("mailer");
@@ -46,7 +50,9 @@ async function shop(): Promise<void> {
       throw new Error("card declined");
     });
   } catch (error) {
-    console.log(`shop    order ${ORDERS + 1} is rolled back (${(error as Error).message}), and so is its e-mail`);
+    console.log(
+      `shop    order ${ORDERS + 1} is rolled back (${(error as Error).message}), and so is its e-mail`,
+    );
   }
 
   latencies.sort((a, b) => a - b);
@@ -68,7 +74,9 @@ async function mailer(path: string): Promise<void> {
   db.notify("mailer", {});
   for await (const job of jobs) {
     const latency = now() - job.payload.committedAt;
-    console.log(`mailer  job ${job.id}: e-mail to ${job.payload.to}, ${milliseconds(latency)} after it was enqueued`);
+    console.log(
+      `mailer  job ${job.id}: e-mail to ${job.payload.to}, ${milliseconds(latency)} after it was enqueued`,
+    );
     db.transaction(() => {
       job.ack();
       db.notify("mailer", { latency });

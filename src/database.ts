@@ -49,7 +49,7 @@ const OPEN_OPTIONS = z.strictObject({
   clock: z.custom<Clock>((value) => typeof value === "function", "must be a function").optional(),
   wake: z
     .strictObject({
-      safetyInterval: z.union([z.literal(false), duration]).optional(),
+      safetyInterval: z.union([z.literal(false), duration], "must be false or a duration").optional(),
       mode: z.enum(["auto", "watch", "poll"]).optional(),
     })
     .optional(),
@@ -80,7 +80,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
 
   /** @internal */
   constructor(file: string | Database, options: OpenOptions) {
-    const clock = options.clock ?? Date.now;
+    const clock = options.clock === undefined ? Date.now : wholeMilliseconds(options.clock);
     const { wake, notifications } = options;
     const safety = wake?.safetyInterval ?? "250ms";
     const keep = {
@@ -93,11 +93,12 @@ export class Honkbun implements Disposable, AsyncDisposable {
       mode: wake?.mode ?? "auto",
     };
     const report = (error: unknown, where: string): void => this.#emitter.emit("error", { error, where });
+    const now = clock(); // may throw, before there is anything to close
     this.#pool = new Pool(file, {
       synchronous: options.synchronous ?? "normal",
       busyTimeout: toMilliseconds(options.busyTimeout ?? "5s", "open: busyTimeout"),
       readers: options.readers ?? 4,
-      now: clock(),
+      now,
     });
     this.#hub = new WakeHub(this.#pool, clock, hubOptions, report);
     this.#pubsub = new PubSub(
@@ -221,6 +222,15 @@ export class Honkbun implements Disposable, AsyncDisposable {
       report(error, "close");
     }
   }
+}
+
+/** A user's clock, checked at every reading: what it says is stored. */
+function wholeMilliseconds(clock: Clock): Clock {
+  return () => {
+    const now = Math.floor(clock());
+    if (Number.isSafeInteger(now)) return now;
+    throw new TypeError(`open: clock must return epoch milliseconds, got ${show(now)}`);
+  };
 }
 
 /** Text that is unique in all processes, for ever: a random part for the handle, and a count. */

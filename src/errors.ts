@@ -15,7 +15,14 @@ export class OpenError extends HonkbunError {
 
   constructor(
     reason:
-      "DIRECTORY" | "MISSING_FOLDER" | "READ_ONLY" | "NOT_A_DATABASE" | "NEWER_VERSION" | "NO_WAL" | "FAILED",
+      | "DIRECTORY"
+      | "MISSING_FOLDER"
+      | "READ_ONLY"
+      | "NOT_A_DATABASE"
+      | "DAMAGED"
+      | "NEWER_VERSION"
+      | "NO_WAL"
+      | "FAILED",
     path: string,
     message: string,
     options?: ErrorOptions,

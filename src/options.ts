@@ -31,8 +31,9 @@ export function readOptions<T>(call: string, schema: z.ZodType<T>, options: unkn
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   if (issue === undefined) throw new TypeError(`${call}: bad options`);
-  if (issue.code === "unrecognized_keys")
-    throw new TypeError(`${call}: unknown option ${issue.keys.join(", ")}`);
+  if (issue.code === "unrecognized_keys") {
+    throw new TypeError(`${call}: unknown option ${[...issue.path, issue.keys.join(", ")].join(".")}`);
+  }
   const option = issue.path.join(".");
   const value = issue.path.reduce<unknown>(
     (outer, key) => (outer as Record<PropertyKey, unknown>)?.[key],

@@ -29,7 +29,7 @@ export type Row = Head & Body;
 export interface Listener {
   readonly channels: readonly string[];
   /** Notifications up to this id were committed before it was attached. */
-  readonly after: number;
+  after: number;
   deliver(row: Row): void;
   /** Rows were pruned before they were read. */
   lagged(missed: number): void;
@@ -50,7 +50,7 @@ export interface ListenerHost {
 /** Calls a function for each notification, in the turn in which it was read. */
 export class CallbackListener<P> implements Listener, Disposable {
   readonly channels: readonly string[];
-  readonly after: number;
+  after: number;
   readonly #host: ListenerHost;
   readonly #callback: (notification: Notification<P>) => void;
   readonly #onLagged: ((missed: number) => void) | undefined;
@@ -116,7 +116,7 @@ const BUFFER = 1_000;
 /** Hands notifications to a `for await` loop, which may be slower than they come. */
 export class NotificationSource<P> extends PushSource<Notification<P>> implements Listener {
   readonly channels: readonly string[];
-  readonly after: number;
+  after: number;
   readonly #host: ListenerHost;
   readonly #onLagged: ((missed: number) => void) | undefined;
   /** What did not fit the buffer: `count` rows with ids in (after, through]. */

@@ -101,7 +101,8 @@ export class PubSub implements Feed, ListenerHost {
       if (last > this.#cursor) rows = this.#readHeads();
       if (rows.length === 0) {
         if (last > this.#cursor) this.#lagged(this.#cursor, last);
-        this.#cursor = last; // also backwards: a rollback in memory, or a table that somebody emptied
+        else if (last < this.#cursor) this.#rewind(last);
+        this.#cursor = last;
         return false;
       }
     }
@@ -205,6 +206,11 @@ export class PubSub implements Feed, ListenerHost {
       const missed = through - Math.max(after, listener.after);
       if (missed > 0) listener.lagged(missed);
     }
+  }
+
+  /** Somebody has emptied the table together with its count of ids, so that ids are given again. */
+  #rewind(last: number): void {
+    for (const listener of this.#all()) listener.after = Math.min(listener.after, last);
   }
 
   #lastId(): number {

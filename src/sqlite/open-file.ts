@@ -64,7 +64,11 @@ function assertUsable(path: string): void {
     throw new OpenError("DIRECTORY", path, `open: ${path} is a directory, not a database file`);
   const folder = dirname(path);
   if (!look(folder)?.isDirectory()) {
-    throw new OpenError("MISSING_FOLDER", path, `open: the folder ${folder} does not exist; create it first`);
+    throw new OpenError(
+      "MISSING_FOLDER",
+      path,
+      `open: there is no folder ${folder} that this process can reach; create it first`,
+    );
   }
   if (stat !== undefined) assertWritable(path, path, "the file");
   // The WAL and its index are made beside the database.
@@ -90,21 +94,21 @@ function assertWritable(target: string, path: string, what: string): void {
   }
 }
 
-/** Says what a SQLite error means for whoever opens a file; other errors stay as they are. */
+/** Says what a SQLite error means for whoever opens a file; errors of other kinds stay as they are. */
 export function explain(error: unknown, path: string): unknown {
   if (!(error instanceof SQLiteError)) return error;
   switch (error.errno & 0xff) {
     case 8:
       return new OpenError("READ_ONLY", path, `open: ${path} is read-only`, { cause: error });
-    case 14:
-      return new OpenError("FAILED", path, `open: SQLite cannot open ${path}: ${error.message}`, {
-        cause: error,
-      });
     case 26:
       return new OpenError("NOT_A_DATABASE", path, `open: ${path} is not a SQLite database`, {
         cause: error,
       });
+    case 11:
+      return new OpenError("DAMAGED", path, `open: ${path} is damaged: ${error.message}`, { cause: error });
     default:
-      return error;
+      return new OpenError("FAILED", path, `open: SQLite fails on ${path}: ${error.message}`, {
+        cause: error,
+      });
   }
 }

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { Honkbun } from "../database.ts";
+import { Honkbun, type OpenOptions } from "../database.ts";
 import { type Duration, toEpoch, toMilliseconds } from "../duration.ts";
 
 /** A clock that stands still until it is moved. What has come due by then is noticed at once. */
@@ -13,27 +13,31 @@ export interface TestClock {
   set(to: Date): void;
 }
 
+export interface TestDatabaseOptions {
+  /** In a file of a temporary folder that goes when the database is closed. Default: in memory. */
+  readonly file?: boolean | undefined;
+  /** What the clock shows first. Default: the system's time. */
+  readonly now?: Date | undefined;
+}
+
 /**
- * A fresh database with a clock of its own, for tests: in memory, or in a file of a temporary folder that goes when it is
- * closed. `now` defaults to the system's time.
+ * A fresh database with a clock of its own, for tests.
  * @example
  * using db = testDatabase();
  */
-export function testDatabase(options?: {
-  readonly file?: boolean | undefined;
-  readonly now?: Date | undefined;
-}): Honkbun & { readonly clock: TestClock } {
-  const folder = options?.file === true ? mkdtempSync(join(tmpdir(), "honkbun-")) : undefined;
-  return new TestHonkbun(folder, toEpoch(options?.now ?? Date.now(), "testDatabase: now"));
+export function testDatabase(options?: TestDatabaseOptions): Honkbun & { readonly clock: TestClock } {
+  return new TestHonkbun(options ?? {});
 }
 
-class TestHonkbun extends Honkbun {
+/** What `testDatabase` returns, open to the other options of `open`. */
+export class TestHonkbun extends Honkbun {
   readonly clock: TestClock;
   readonly #folder: string | undefined;
 
-  constructor(folder: string | undefined, start: number) {
-    let now = start;
-    super(folder === undefined ? ":memory:" : join(folder, "test.db"), { clock: () => now });
+  constructor({ file, now: start, ...options }: TestDatabaseOptions & Omit<OpenOptions, "clock">) {
+    let now = toEpoch(start ?? Date.now(), "testDatabase: now");
+    const folder = file === true ? mkdtempSync(join(tmpdir(), "honkbun-")) : undefined;
+    super(folder === undefined ? ":memory:" : join(folder, "test.db"), { ...options, clock: () => now });
     this.#folder = folder;
     const move = (to: number): void => {
       now = to;

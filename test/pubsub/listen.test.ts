@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
 
-import { type Honkbun, LaggedError, type Notification, open, PayloadError } from "../../src/index.ts";
-import { testDatabase } from "../../src/testing/index.ts";
+import { type Honkbun, LaggedError, type Notification, PayloadError } from "../../src/index.ts";
+import type { TestHonkbun } from "../../src/testing/test-database.ts";
+import { database } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
-import { Folder } from "../support/folder.ts";
 
 /** Listens by callback and gives what it has heard. */
 function record(db: Honkbun, channels: string | string[]): unknown[] {
@@ -24,7 +24,7 @@ async function take<T>(source: AsyncIterator<Notification<T>>, count: number): P
 for (const file of [false, true]) {
   describe(`listen, ${file ? "on a file" : "in memory"}`, () => {
     test("delivers to every listener of the channel, in the order of commits", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const [first, second, other] = [record(db, "c"), record(db, ["c", "d"]), record(db, "d")];
       for (let n = 0; n < 5; n++) {
         db.notify("c", n);
@@ -37,7 +37,7 @@ for (const file of [false, true]) {
     });
 
     test("gives id, channel, payload and time", async () => {
-      using db = testDatabase({ file, now: new Date("2030-01-02T03:04:05.678Z") });
+      using db = database({ file, now: new Date("2030-01-02T03:04:05.678Z") });
       const next = db.listen<{ a: number }>("c").next();
       const id = db.notify("c", { a: 1 });
       expect((await next).value).toEqual({
@@ -49,7 +49,7 @@ for (const file of [false, true]) {
     });
 
     test("is attached when the call returns: nothing from before, everything after", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       db.notify("c", "before");
       const early = record(db, "c");
       const source = db.listen<string>("c");
@@ -63,7 +63,7 @@ for (const file of [false, true]) {
     });
 
     test("delivers nothing before the commit and nothing that is rolled back", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const heard = record(db, "c");
       expect(() =>
         db.transaction(() => {
@@ -73,7 +73,7 @@ for (const file of [false, true]) {
       ).toThrow("no");
       db.sqlite.run("BEGIN IMMEDIATE");
       db.notify("c", "yes", { tx: db.sqlite });
-      await new Promise((resolve) => setTimeout(resolve, 20)); // time enough to be heard too early
+      db.clock.advance(1); // has everything collected that can be read
       expect(heard).toEqual([]);
       db.sqlite.run("COMMIT");
       await eventually(() => heard.length > 0, "the committed one is heard");
@@ -81,7 +81,7 @@ for (const file of [false, true]) {
     });
 
     test("hears what is sent after a rollback, though its id was given before", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const heard = record(db, "c");
       for (let n = 0; n < 3; n++) {
         db.sqlite.run("BEGIN");
@@ -94,7 +94,7 @@ for (const file of [false, true]) {
     });
 
     test("ends normally by break, by its signal and by close", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const controller = new AbortController();
       const [broken, aborted, closed] = [
         db.listen("c"),
@@ -118,7 +118,7 @@ for (const file of [false, true]) {
     });
 
     test("does not attach with a signal that has aborted", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const source = db.listen("c", { signal: AbortSignal.abort() });
       expect((await source.next()).done).toBe(true);
       db.listen("c", () => {}, { signal: AbortSignal.abort() });
@@ -126,7 +126,7 @@ for (const file of [false, true]) {
     });
 
     test("detaches a callback when its subscription is disposed, once and for all", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const heard: unknown[] = [];
       const subscription = db.listen("c", ({ payload }) => void heard.push(payload));
       const other = record(db, "c");
@@ -138,7 +138,7 @@ for (const file of [false, true]) {
     });
 
     test("goes on when a callback throws, and reports it", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const errors: unknown[] = [];
       db.on("error", ({ error }) => void errors.push(error));
       db.listen("c", () => {
@@ -152,7 +152,7 @@ for (const file of [false, true]) {
     });
 
     test("reports a notification that is not JSON, and goes on", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const errors: unknown[] = [];
       db.on("error", ({ error }) => void errors.push(error));
       const source = db.listen<number>("c");
@@ -164,7 +164,7 @@ for (const file of [false, true]) {
     });
 
     test("delivers a transaction of many thousand without leaving one out", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const heard = record(db, "c");
       const source = db.listen<number>("c");
       const all = Array.from({ length: 3_500 }, (_, n) => n);
@@ -180,7 +180,7 @@ for (const file of [false, true]) {
     });
 
     test("keeps payloads and names of any characters", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const name = `a"'b%_;--\u0000 ☃ 𝄞`;
       const payloads = [null, true, 0, "", "\u0000\ud800 ☃", [{ deep: [1.5, "x"] }]];
       const source = db.listen<unknown>(name);
@@ -192,7 +192,7 @@ for (const file of [false, true]) {
 }
 
 describe("notify and listen refuse", () => {
-  const db = testDatabase();
+  const db = database();
   afterAll(() => db.close());
   const bad: [string, () => unknown, string][] = [
     ["an empty channel", () => db.notify(""), "notify: channel must be a non-empty string"],
@@ -217,7 +217,7 @@ describe("notify and listen refuse", () => {
 
 describe("a listener that is slower than the pruning", () => {
   /** Sends so many, and has all but the newest `keep` pruned before anybody looks. */
-  async function overrun(db: ReturnType<typeof testDatabase>, send: () => void, left: number): Promise<void> {
+  async function overrun(db: TestHonkbun, send: () => void, left: number): Promise<void> {
     send();
     db.clock.advance("11s"); // beyond the grace that listeners who keep up are given
     db.notify("other");
@@ -230,26 +230,10 @@ describe("a listener that is slower than the pruning", () => {
     await eventually(() => remaining() === left, `${left} are left`);
   }
 
-  function openSmall(folder: Folder): ReturnType<typeof testDatabase> {
-    let now = 1_900_000_000_000;
-    const db = open(folder.file(), {
-      clock: () => now,
-      notifications: { maxCount: 12 },
-      wake: { safetyInterval: false, mode: "watch" },
-    });
-    const clock = {
-      now,
-      advance: (by: string) => {
-        now += Number.parseInt(by, 10) * (by.endsWith("m") ? 60_000 : 1_000);
-      },
-      set() {},
-    };
-    return Object.assign(db, { clock }) as never;
-  }
+  const small = () => database({ file: true, notifications: { maxCount: 12 } });
 
   test("gets LaggedError with the exact number missed, after what it still had", async () => {
-    using folder = new Folder();
-    using db = openSmall(folder);
+    using db = small();
     const source = db.listen<number>("c");
     await overrun(
       db,
@@ -269,8 +253,7 @@ describe("a listener that is slower than the pruning", () => {
   });
 
   test("goes on with what is left when it has onLagged", async () => {
-    using folder = new Folder();
-    using db = openSmall(folder);
+    using db = small();
     const missed: number[] = [];
     const source = db.listen<number>("c", { onLagged: (count) => void missed.push(count) });
     await overrun(
@@ -288,8 +271,7 @@ describe("a listener that is slower than the pruning", () => {
   });
 
   test("is told even when the whole process was asleep, and all is gone", async () => {
-    using folder = new Folder();
-    using db = open(folder.file(), { wake: { safetyInterval: false } });
+    using db = database({ file: true });
     const missed: number[] = [];
     const heard: unknown[] = [];
     db.listen("c", ({ payload }) => void heard.push(payload), {
@@ -312,7 +294,7 @@ describe("a listener that is slower than the pruning", () => {
   });
 
   test("by callback without onLagged is reported as an error event", async () => {
-    using db = testDatabase();
+    using db = database();
     const errors: unknown[] = [];
     db.on("error", ({ error }) => void errors.push(error));
     const heard = record(db, "c");
@@ -326,12 +308,26 @@ describe("a listener that is slower than the pruning", () => {
   });
 });
 
+test("listeners hear on after somebody has emptied the table and its count of ids", async () => {
+  using db = database({ file: true });
+  for (let n = 0; n < 5; n++) db.notify("c", n);
+  const heard = record(db, "c");
+  db.transaction((tx) => {
+    tx.run("DELETE FROM _honker_notifications");
+    tx.run("DELETE FROM sqlite_sequence WHERE name = '_honker_notifications'");
+  });
+  db.clock.advance(1);
+  db.notify("c", "next");
+  await eventually(() => heard.length > 0, "it is heard");
+  expect(heard).toEqual(["next"]);
+});
+
 describe("pruning", () => {
   const left = (db: Honkbun): number =>
     db.sqlite.query<{ n: number }, []>("SELECT count(*) AS n FROM _honker_notifications").get()?.n ?? -1;
 
   test("deletes what is older than maxAge, by whoever sends next", async () => {
-    using db = testDatabase();
+    using db = database();
     for (let n = 0; n < 2_500; n++) db.notify("c", n);
     db.clock.advance("59m");
     db.notify("c");
@@ -342,16 +338,15 @@ describe("pruning", () => {
   });
 
   test("spares what listeners that keep up have not yet seen, however much it is", async () => {
-    using db = testDatabase();
-    using small = open(db.sqlite, { notifications: { maxCount: 10 }, clock: () => db.clock.now });
-    const heard = record(small, "c");
-    small.transaction(() => {
-      for (let n = 0; n < 5_000; n++) small.notify("c", n);
+    using db = database({ notifications: { maxCount: 10 } });
+    const heard = record(db, "c");
+    db.transaction(() => {
+      for (let n = 0; n < 5_000; n++) db.notify("c", n);
     });
     await eventually(() => heard.length === 5_000, "all are heard");
     expect(left(db)).toBe(5_000);
     db.clock.advance("2m");
-    small.notify("c", 0);
+    db.notify("c", 0);
     await eventually(() => left(db) === 10, "the surplus goes");
   });
 });

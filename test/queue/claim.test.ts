@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { z } from "zod";
 
 import { type Honkbun, type Job, open } from "../../src/index.ts";
-import { testDatabase } from "../../src/testing/index.ts";
+import { database } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 
@@ -12,7 +12,7 @@ const rows = (db: Honkbun, table: string): unknown[] => db.sqlite.query(`SELECT 
 
 describe("claimBatch", () => {
   test("claims by priority, then due time to the millisecond, then id", () => {
-    using db = testDatabase({ now: new Date("2030-01-01T00:00:00.500Z") });
+    using db = database({ now: new Date("2030-01-01T00:00:00.500Z") });
     const queue = db.queue("q");
     queue.enqueue("third", { delay: 7 });
     queue.enqueue("second", { delay: 3 });
@@ -27,7 +27,7 @@ describe("claimBatch", () => {
   });
 
   test("claims a job in the very millisecond it is due, not before", () => {
-    using db = testDatabase({ now: new Date("2030-01-01T00:00:00.001Z") });
+    using db = database({ now: new Date("2030-01-01T00:00:00.001Z") });
     const queue = db.queue("q");
     queue.enqueue(1, { delay: 1_500 });
     queue.enqueue(2, { runAt: new Date("2030-01-01T00:00:01.501Z") });
@@ -38,7 +38,7 @@ describe("claimBatch", () => {
   });
 
   test("goes by run_at where somebody else has moved a job", () => {
-    using db = testDatabase({ now: new Date("2030-01-01T00:00:00.900Z") });
+    using db = database({ now: new Date("2030-01-01T00:00:00.900Z") });
     const queue = db.queue("q");
     queue.enqueue(1);
     db.sqlite.run("UPDATE _honker_live SET run_at = run_at + 60"); // as honker retries
@@ -48,7 +48,7 @@ describe("claimBatch", () => {
   });
 
   test("claims a job that plain SQL has inserted", () => {
-    using db = testDatabase();
+    using db = database();
     db.sqlite.run("INSERT INTO _honker_live (queue, payload) VALUES ('q', '{\"a\":1}')");
     expect(db.queue("q").claimBatch(9)).toMatchObject([
       { payload: { a: 1 }, attempt: 1, maxAttempts: 3, priority: 0 },
@@ -67,7 +67,7 @@ describe("claimBatch", () => {
   });
 
   test("gives each claim an identity of its own under the label", () => {
-    using db = testDatabase();
+    using db = database();
     for (let n = 0; n < 3; n++) db.queue("q").enqueue(n);
     db.queue("q").claimBatch("mail worker", 1);
     db.queue("q").claimBatch(1, { worker: "mail worker" });
@@ -82,7 +82,7 @@ describe("claimBatch", () => {
   });
 
   test("is undone by a transaction that rolls back", () => {
-    using db = testDatabase();
+    using db = database();
     db.queue("q").enqueue(1);
     expect(() =>
       db.transaction(() => {
@@ -94,7 +94,7 @@ describe("claimBatch", () => {
   });
 
   test("buries what cannot be read, with the reason, and claims the others", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q", { schema: z.object({ n: z.number() }) });
     db.sqlite.run(`INSERT INTO _honker_live (queue, payload) VALUES ('q', 'oops'), ('q', '{"n":"x"}')`);
     queue.enqueue({ n: 1 });
@@ -109,7 +109,7 @@ describe("claimBatch", () => {
 
 describe("a claim that expires", () => {
   test("is claimed again only after the whole visibility timeout, as the next attempt", () => {
-    using db = testDatabase({ now: new Date("2030-01-01T00:00:00.300Z") });
+    using db = database({ now: new Date("2030-01-01T00:00:00.300Z") });
     const queue = db.queue("q", { visibilityTimeout: "10s" });
     queue.enqueue(1);
     queue.claimBatch(1);
@@ -120,7 +120,7 @@ describe("a claim that expires", () => {
   });
 
   test("is buried with its last attempt, so that nothing stays in processing", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q", { maxAttempts: 2, visibilityTimeout: "10s" });
     queue.enqueue(1);
     for (let attempt = 1; attempt <= 2; attempt++) {
@@ -135,7 +135,7 @@ describe("a claim that expires", () => {
   });
 
   test("still counts when its holder finishes before anybody takes over", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q", { visibilityTimeout: "10s" });
     queue.enqueue(1);
     const [job] = queue.claimBatch(1);
@@ -145,7 +145,7 @@ describe("a claim that expires", () => {
   });
 
   test("still counts when it was freed, and nobody has claimed it since", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q", { visibilityTimeout: "10s" });
     queue.enqueue(1);
     queue.enqueue(2);
@@ -158,7 +158,7 @@ describe("a claim that expires", () => {
   });
 
   test("past its job's own expiry is freed as well", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q", { visibilityTimeout: "10s" });
     queue.enqueue(1, { expiresIn: "5s" });
     queue.claimBatch(1);
@@ -170,7 +170,7 @@ describe("a claim that expires", () => {
 
 describe("an expired job", () => {
   test("is not run, but buried", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q");
     queue.enqueue(1, { expiresIn: "5s" });
     queue.enqueue(2, { expiresIn: "2m" });
@@ -180,7 +180,7 @@ describe("an expired job", () => {
   });
 
   test("does not hold up the others, however many there are", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q");
     db.transaction(() => {
       for (let n = 0; n < 1_200; n++) queue.enqueue("late", { expiresIn: "5s" });
@@ -196,7 +196,7 @@ describe("an expired job", () => {
 for (const file of [false, true]) {
   describe(`claim, ${file ? "on a file" : "in memory"}`, () => {
     test("hands out jobs one by one, as they come due", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const queue = db.queue<number>("q");
       const seen: number[] = [];
       const loop = (async () => {
@@ -221,7 +221,7 @@ for (const file of [false, true]) {
     });
 
     test("claims nothing before it is asked, nor ahead", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       db.queue("q").enqueue(1);
       db.queue("q").enqueue(2);
       const jobs = db.queue<number>("q").claim();
@@ -231,7 +231,7 @@ for (const file of [false, true]) {
     });
 
     test("shares the jobs out among several loops", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const queue = db.queue<number>("q");
       const seen: number[] = [];
       for (let loop = 0; loop < 5; loop++) {
@@ -248,7 +248,7 @@ for (const file of [false, true]) {
     });
 
     test("retries, with backoff, a job that break or a throwing body left unsettled", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const queue = db.queue<number>("q", { backoff: { base: "10s", jitter: 0 } });
       queue.enqueue(1);
       for await (const job of queue.claim()) {
@@ -271,7 +271,7 @@ for (const file of [false, true]) {
     });
 
     test("leaves a job alone that its body has settled before break", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       db.queue("q").enqueue(1);
       for await (const job of db.queue("q").claim()) {
         job.ack();
@@ -281,7 +281,7 @@ for (const file of [false, true]) {
     });
 
     test("ends by its signal, and detaches", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       const controller = new AbortController();
       const jobs = db.queue("q").claim({ signal: controller.signal });
       const next = jobs.next();
@@ -295,20 +295,23 @@ for (const file of [false, true]) {
     });
 
     test("gives a job that is claimed as the loop ends back without using an attempt", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
+      db.sqlite.run("CREATE TABLE states (state TEXT)");
+      db.sqlite.run(
+        "CREATE TRIGGER states AFTER UPDATE ON _honker_live BEGIN INSERT INTO states VALUES (new.state); END",
+      );
       db.queue("q").enqueue(1);
       const jobs = db.queue("q").claim();
       const next = jobs.next(); // asks for the claim
       await jobs.return?.();
       expect((await next).done).toBe(true);
-      const isBack = () =>
-        rows(db, "_honker_live").some((row) => (row as { state: string }).state === "pending");
-      await eventually(isBack, "the job is claimable");
+      await eventually(() => rows(db, "states").length === 2, "the job was claimed and given back");
+      expect(rows(db, "states")).toEqual([{ state: "processing" }, { state: "pending" }]);
       expect(db.queue("q").claimBatch(1)).toMatchObject([{ attempt: 1 }]);
     });
 
     test("waits while the application holds a transaction open, and then goes on", async () => {
-      using db = testDatabase({ file });
+      using db = database({ file });
       db.queue("q").enqueue(1);
       db.sqlite.run("BEGIN IMMEDIATE");
       const next = db.queue<number>("q").claim().next();
@@ -333,7 +336,7 @@ describe("close", () => {
   });
 
   test("is idempotent, and everything after it says so", () => {
-    const db = testDatabase();
+    const db = database();
     const queue = db.queue("q");
     db.close();
     db.close();

@@ -2,12 +2,12 @@ import { afterAll, describe, expect, test } from "bun:test";
 
 import { z } from "zod";
 
-import { PayloadError } from "../../src/index.ts";
-import { testDatabase } from "../../src/testing/index.ts";
+import { open, PayloadError } from "../../src/index.ts";
+import { database } from "../support/database.ts";
 
 describe("enqueue", () => {
   test("returns ascending ids and stores the job as honker reads it", () => {
-    using db = testDatabase({ now: new Date("2030-01-02T03:04:05.678Z") });
+    using db = database({ now: new Date("2030-01-02T03:04:05.678Z") });
     const queue = db.queue<{ a: number }>("q", { maxAttempts: 7 });
     expect([
       queue.enqueue({ a: 1 }),
@@ -39,8 +39,18 @@ describe("enqueue", () => {
     expect(types.all()).toEqual([{ t: "integerintegerinteger" }]);
   });
 
+  test("stores whole milliseconds whatever the clock says", () => {
+    using db = open(":memory:", { clock: () => 1_900_000_000_123.75 });
+    db.queue("q").enqueue(1);
+    expect(db.sqlite.query("SELECT due_ms, run_at, created_at FROM _honker_live").get()).toEqual({
+      due_ms: 1_900_000_000_123,
+      run_at: 1_900_000_000,
+      created_at: 1_900_000_000,
+    });
+  });
+
   test("keeps payloads of every kind as they are", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q");
     const payloads = [
       "",
@@ -60,7 +70,7 @@ describe("enqueue", () => {
   });
 
   test("keeps names of any characters apart", () => {
-    using db = testDatabase();
+    using db = database();
     const names = ["q", "Q", "q ", "a\u0000b", "a\u0000c", `'; DROP TABLE _honker_live; --`, "☃", "%", "_"];
     for (const name of names) db.queue(name).enqueue(name);
     for (const name of names)
@@ -68,7 +78,7 @@ describe("enqueue", () => {
   });
 
   test("stores the schema's input and yields its output", () => {
-    using db = testDatabase();
+    using db = database();
     const queue = db.queue("q", {
       schema: z.object({ at: z.coerce.date<Date | string>(), n: z.string().transform(Number) }),
     });
@@ -81,7 +91,7 @@ describe("enqueue", () => {
 });
 
 describe("enqueue refuses, before anything is written,", () => {
-  const db = testDatabase();
+  const db = database();
   afterAll(() => db.close());
   const queue = db.queue("q");
   const cycle: { self?: unknown } = {};

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 
 import { ClaimLostError, type Honkbun, JobSettledError, type QueueOptions } from "../../src/index.ts";
-import { testDatabase } from "../../src/testing/index.ts";
+import { database } from "../support/database.ts";
 
 const rows = (db: Honkbun, table: string): unknown[] => db.sqlite.query(`SELECT * FROM ${table}`).all();
 
@@ -15,7 +15,7 @@ function claimOne(db: Honkbun, options?: QueueOptions) {
 
 describe("job.ack", () => {
   test("removes the job", () => {
-    using db = testDatabase();
+    using db = database();
     const { job } = claimOne(db);
     expect(job.settled).toBe(false);
     job.ack();
@@ -24,7 +24,7 @@ describe("job.ack", () => {
   });
 
   test("commits with the application's rows, and is undone with them", () => {
-    using db = testDatabase();
+    using db = database();
     db.sqlite.run("CREATE TABLE done (id INTEGER)");
     const { job } = claimOne(db);
     expect(() =>
@@ -44,7 +44,7 @@ describe("job.ack", () => {
   });
 
   test("is undone by the savepoint that it was called in alone", () => {
-    using db = testDatabase();
+    using db = database();
     const { job } = claimOne(db);
     db.transaction(() => {
       expect(() =>
@@ -63,7 +63,7 @@ describe("job.ack", () => {
 
 describe("job.retry", () => {
   test("makes the job due again after the delay, and keeps the error", () => {
-    using db = testDatabase({ now: new Date("2030-01-01T00:00:00.400Z") });
+    using db = database({ now: new Date("2030-01-01T00:00:00.400Z") });
     const { queue, job } = claimOne(db);
     job.retry({ delay: 250, error: new Error("down") });
     expect(queue.claimBatch(1)).toEqual([]);
@@ -84,7 +84,7 @@ describe("job.retry", () => {
 
   test("waits by the queue's backoff when no delay is given", () => {
     const delays = (options: QueueOptions["backoff"]): number[] => {
-      using db = testDatabase();
+      using db = database();
       const queue = db.queue("q", { backoff: options, maxAttempts: 6 });
       queue.enqueue(1);
       return Array.from({ length: 5 }, () => {
@@ -108,7 +108,7 @@ describe("job.retry", () => {
   });
 
   test("buries the job with its error when that was its last attempt", () => {
-    using db = testDatabase();
+    using db = database();
     const { queue, job } = claimOne(db, { maxAttempts: 1 });
     job.retry({ error: new Error("down") });
     expect(rows(db, "_honker_live")).toEqual([]);
@@ -122,7 +122,7 @@ describe("job.retry", () => {
 
 describe("job.fail", () => {
   test("buries the job whatever attempts are left, and keeps the error", () => {
-    using db = testDatabase();
+    using db = database();
     const { job } = claimOne(db, { maxAttempts: 9 });
     job.fail("no such user");
     expect(rows(db, "_honker_live")).toEqual([]);
@@ -140,7 +140,7 @@ describe("a job", () => {
   for (const first of settles) {
     for (const second of settles) {
       test(`is settled once: ${second} after ${first}`, () => {
-        using db = testDatabase();
+        using db = database();
         const { job } = claimOne(db);
         job[first](undefined as never);
         const before = [rows(db, "_honker_live"), rows(db, "_honker_dead")];
@@ -150,7 +150,7 @@ describe("a job", () => {
     }
 
     test(`that was taken over is not touched by its former holder's ${first}`, () => {
-      using db = testDatabase();
+      using db = database();
       const { queue, job } = claimOne(db, { visibilityTimeout: "10s" });
       db.clock.advance("12s");
       const [taken] = queue.claimBatch(1);
