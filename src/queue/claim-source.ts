@@ -1,3 +1,4 @@
+import { ClosedError, FileReplacedError } from "../errors.ts";
 import { PushSource } from "../source.ts";
 import type { Job } from "./job.ts";
 import type { ReadyFeed, Waiter } from "./ready-feed.ts";
@@ -84,6 +85,10 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
       }
     } catch (error) {
       if (this.isEnded) return;
+      if (error instanceof FileReplacedError || error instanceof ClosedError) {
+        this.fail(error); // no later try can succeed
+        return;
+      }
       this.#host.report(error, `claim of ${this.#host.name}`);
       this.#pause = setTimeout(() => this.ready(), PAUSE_AFTER_ERROR);
     } finally {

@@ -9,6 +9,8 @@ const IDLE_POLL = 100;
 /** Timers are measured by another clock than instants: after a jump of the latter a deadline is late by at most this. */
 const LONGEST_TIMER = 1_000;
 const RETRY = 5;
+/** Milliseconds between two checks whether the file is still there. */
+const IDENTITY_CHECK = 1;
 const FOREVER = 2 ** 31 - 1;
 
 /** A module's part in a wake. One for all of its subscribers: what is new is read once and handed to those concerned. */
@@ -53,6 +55,7 @@ export class WakeHub {
   readonly #ladder: LookLadder | null;
 
   #version = -1;
+  #nextIdentityCheck = 0;
   #confirmed = false;
   #soon: NodeJS.Immediate | undefined;
   #more = false;
@@ -203,15 +206,13 @@ export class WakeHub {
   #onEvent(): void {
     this.#events++;
     if (this.#feeds.size === 0) return;
-    if (this.#assertSameFile()) {
-      this.#confirmed = true;
-      this.#stopPolling();
-      this.#ladder?.restart();
-    }
+    this.#confirmed = true;
+    this.#stopPolling();
+    this.#ladder?.restart();
   }
 
   #onSafety(): void {
-    if (!this.#assertSameFile()) return;
+    if (this.#hasLostFile()) return;
     if (this.#watcher?.isArmed === false && this.#options.mode !== "poll") this.#arm();
     this.#collectAll();
   }
@@ -241,6 +242,7 @@ export class WakeHub {
   /** Asks whether anything was committed since the last look, and if so has it collected. One look serves everybody. */
   #look(): boolean {
     this.#looks++;
+    if (this.#hasLostFile()) return false;
     let version: number;
     try {
       version = this.#pool.dataVersion();
@@ -284,14 +286,20 @@ export class WakeHub {
     }, RETRY);
   }
 
-  /** Nothing is awaited on a file that lost its name: whoever waits is told. */
-  #assertSameFile(): boolean {
+  /**
+   * Whoever waits on a file that was replaced or removed is told. Asked on looks, not only on events: of two events
+   * within a millisecond only the first may be reported.
+   */
+  #hasLostFile(): boolean {
+    const now = performance.now();
+    if (now < this.#nextIdentityCheck) return false;
+    this.#nextIdentityCheck = now + IDENTITY_CHECK;
     const error = this.#pool.checkIdentity();
-    if (error === null) return true;
+    if (error === null) return false;
     const feeds = [...this.#feeds];
     this.close();
     this.#report(error, "wake");
     for (const feed of feeds) feed.fail(error);
-    return false;
+    return true;
   }
 }
