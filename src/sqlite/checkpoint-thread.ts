@@ -5,20 +5,49 @@ declare const self: Worker;
 
 interface Request {
   readonly path: string;
-  readonly mode: "PASSIVE" | "RESTART";
+  /** From so many pages on, the WAL is to be emptied so that it starts anew. */
+  readonly emptyFrom: number;
+  /** Set to 0 when done. Shared, because a caller that does not yield gets no messages. */
+  readonly running: Int32Array;
 }
 
-self.onmessage = ({ data }: MessageEvent<Request>) => {
+interface Wal {
+  readonly log: number;
+  readonly checkpointed: number;
+}
+
+/** How long to ask for the write lock, in milliseconds. */
+const PATIENCE = 100;
+
+self.onmessage = ({ data: { path, emptyFrom, running } }: MessageEvent<Request>) => {
+  let wal: Wal | null = null;
   try {
-    using db = new Database(data.path, { create: false, readwrite: true });
-    db.run("PRAGMA wal_checkpoint(PASSIVE)");
-    if (data.mode === "RESTART") {
-      // Holds the write lock, but what is left to copy by now is little.
-      db.run("PRAGMA busy_timeout = 1000");
-      db.run("PRAGMA wal_checkpoint(RESTART)");
+    using db = new Database(path, { create: false, readwrite: true });
+    using passive = db.prepare<Wal, []>("PRAGMA wal_checkpoint(PASSIVE)");
+    wal = passive.get();
+    if (wal !== null && wal.log >= emptyFrom) {
+      // Beside writers that never pause a checkpoint never gets to the end, and the WAL grows. Now that most of it is
+      // done, do the rest while nobody can write; the next writer then starts the WAL anew. To copy again before that
+      // leaves no less: beside a saturated writer there is always a sync's worth of frames.
+      using lock = new Database(path, { create: false, readwrite: true });
+      if (begin(lock)) wal = passive.get();
     }
-    self.postMessage(undefined);
-  } catch (error) {
-    self.postMessage(String(error)); // such as BUSY while somebody else checkpoints: the next request will do
+  } catch {
+    // Such as BUSY while another process checkpoints: the next request will do.
   }
+  Atomics.store(running, 0, 0);
+  // What was left when it began tells whether a reader keeps it from going on.
+  self.postMessage(wal !== null && wal.checkpointed === wal.log);
 };
+
+/** Spins, because SQLite's busy handler sleeps while others take the lock. The transaction ends as `db` is closed. */
+function begin(db: Database): boolean {
+  const deadline = performance.now() + PATIENCE;
+  do {
+    try {
+      db.run("BEGIN IMMEDIATE");
+      return true;
+    } catch {}
+  } while (performance.now() < deadline);
+  return false;
+}

@@ -6,8 +6,13 @@ import type { Connection } from "./connection.ts";
 
 /** Pages in the WAL that are not yet in the database file; SQLite's own default for a checkpoint. */
 const PAGES = 1_000;
-/** A WAL that never empties, because writers never pause, grows without end: from here on it is restarted. */
-const RESTART_PAGES = 16 * PAGES;
+/** A WAL of so many pages is emptied, which keeps writers waiting for a moment. */
+const EMPTY_FROM = 8 * PAGES;
+/** Where no thread can run, checkpoints stall the event loop: only from so many pages on. */
+const WITHOUT_THREAD = 4 * PAGES;
+/** Milliseconds after a checkpoint before the next, and after one that could not get to the end: a reader pins the WAL. */
+const PAUSE = 2;
+const PINNED_PAUSE = 100;
 
 interface Wal {
   readonly log: number;
@@ -19,7 +24,8 @@ export class Checkpointer {
   readonly #path: string;
   readonly #connection: () => Connection;
   #thread: Worker | undefined;
-  #running = false;
+  /** 1 while the thread works. */
+  readonly #running = new Int32Array(new SharedArrayBuffer(4));
   #failed = false;
   #closed = false;
   #notBefore = 0;
@@ -33,18 +39,19 @@ export class Checkpointer {
 
   /** Looks at the WAL, at most once per millisecond, and has it checkpointed when it has grown. Called after commits. */
   check(now: number): void {
-    if (this.#running || this.#closed || now < this.#notBefore) return;
+    if (this.#closed || now < this.#notBefore || Atomics.load(this.#running, 0) === 1) return;
     this.#notBefore = now + 1;
     const { log, checkpointed } = this.#wal();
     const backlog = log - checkpointed;
-    if (log >= RESTART_PAGES && backlog > 0) this.#run("RESTART");
-    else if (backlog >= PAGES) this.#run("PASSIVE");
+    if (backlog < PAGES && (log < EMPTY_FROM || backlog === 0)) return;
+    if (!this.#failed && this.#request()) return;
+    if (backlog >= WITHOUT_THREAD) this.#connection().use(prepareCheckpointStatements).passive.get();
   }
 
   close(): void {
     this.#closed = true;
-    // A checkpoint under way ends by itself, and closes its connection, before the thread does.
-    if (!this.#running) this.#thread?.terminate();
+    // A checkpoint under way ends by itself, and closes its connections, before the thread does.
+    if (Atomics.load(this.#running, 0) === 0) this.#thread?.terminate();
   }
 
   #wal(): Wal {
@@ -52,20 +59,22 @@ export class Checkpointer {
     this.#asksSqlite ??= Bun.semver.order(version.get()?.version ?? "0.0.0", "3.51.0") >= 0;
     if (this.#asksSqlite) return wal.get() ?? { log: 0, checkpointed: 0 };
     // Before 3.51 "NOOP" would be a checkpoint. The file does not shrink when its frames are used again, so look seldom.
-    this.#notBefore = performance.now() + 1_000;
+    this.#notBefore += 1_000;
     const size = statSync(`${this.#path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
     return { log: size / 4_096, checkpointed: 0 };
   }
 
-  #run(mode: "PASSIVE" | "RESTART"): void {
-    if (this.#failed) {
-      // On this thread it stalls the event loop: only as a bound.
-      if (mode === "RESTART") this.#connection().use(prepareCheckpointStatements).passive.get();
-      return;
+  /** False when there can be no thread. */
+  #request(): boolean {
+    try {
+      this.#thread ??= this.#start();
+    } catch {
+      this.#failed = true;
+      return false;
     }
-    this.#running = true;
-    this.#thread ??= this.#start();
-    this.#thread.postMessage({ path: this.#path, mode });
+    Atomics.store(this.#running, 0, 1);
+    this.#thread.postMessage({ path: this.#path, emptyFrom: EMPTY_FROM, running: this.#running });
+    return true;
   }
 
   #start(): Worker {
@@ -73,18 +82,25 @@ export class Checkpointer {
     const url = URL.createObjectURL(new Blob([source as string], { type: "application/typescript" }));
     const thread = new Worker(url, { name: "honkbun checkpoint" });
     thread.unref();
-    thread.onmessage = () => {
-      this.#running = false;
-      this.#notBefore = performance.now() + 10; // a reader may pin the WAL: do not try without pause
-      if (this.#closed) thread.terminate();
-    };
+    thread.onmessage = ({ data }: MessageEvent<boolean>) => this.#onDone(data);
     thread.onerror = (event) => {
       event.preventDefault();
-      this.#running = false;
       this.#failed = true;
+      Atomics.store(this.#running, 0, 0);
       thread.terminate();
     };
     return thread;
+  }
+
+  #onDone(reachedEnd: boolean): void {
+    if (this.#closed) {
+      this.#thread?.terminate();
+      return;
+    }
+    const pause = reachedEnd ? PAUSE : PINNED_PAUSE;
+    this.#notBefore = performance.now() + pause;
+    // For what was written meanwhile, perhaps by the last commit for long.
+    setTimeout(() => this.check(performance.now()), pause + 1).unref();
   }
 }
 

@@ -1,5 +1,6 @@
 // Knows nothing of honkbun: plain bun:sqlite on the same file. Arguments: path, synchronous.
 import { Database } from "bun:sqlite";
+import { statSync } from "node:fs";
 
 import { answer } from "./channel.ts";
 
@@ -19,7 +20,9 @@ type Message =
   /** Opens, runs and closes, so that it is no longer connected. */
   | { readonly once: string }
   /** Takes the write lock and keeps it for so many milliseconds; answers as soon as it has it. */
-  | { readonly hold: number };
+  | { readonly hold: number }
+  /** Writes so many megabytes without a pause, and checkpoints nothing. Answers with the size of the WAL in megabytes. */
+  | { readonly flood: number };
 
 let db: Database | undefined;
 await answer((message: Message) => {
@@ -36,6 +39,11 @@ await answer((message: Message) => {
     db.run("BEGIN IMMEDIATE");
     for (const sql of message.sql) db.run(sql);
     if (db.inTransaction) db.run("COMMIT");
+  } else if ("flood" in message) {
+    db.run("PRAGMA wal_autocheckpoint = 0");
+    const insert = db.prepare("INSERT INTO _honker_notifications (channel, payload) VALUES ('flood', ?)");
+    for (let written = 0; written < message.flood; written += 0.1) insert.run("x".repeat(100_000));
+    return statSync(`${path}-wal`).size / 1_000_000;
   } else {
     db.run("BEGIN IMMEDIATE");
     setTimeout(() => db?.run("COMMIT"), message.hold);

@@ -1,0 +1,104 @@
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+
+import { type Honkbun, open } from "../../src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { Folder } from "../support/folder.ts";
+import { Process } from "../support/process.ts";
+
+const MEGABYTE = 1_000_000;
+
+/** Writes so many megabytes into the WAL, in commits of a tenth. */
+function write(db: Honkbun, megabytes: number): void {
+  const payload = "x".repeat(MEGABYTE / 10);
+  for (let commits = 0; commits < megabytes * 10; commits++) db.notify("c", payload);
+}
+
+/** Pages in the WAL, and how many of them are in the database file too. Asking copies none. */
+function wal(folder: Folder): { readonly log: number; readonly checkpointed: number } {
+  using asker = new Database(folder.file());
+  const row = asker.query<{ log: number; checkpointed: number }, []>("PRAGMA wal_checkpoint(NOOP)").get();
+  if (row === null) throw new Error("no row");
+  return row;
+}
+
+describe("the WAL", () => {
+  test("is left alone while it is short", () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    write(db, 1);
+    expect(wal(folder).checkpointed).toBe(0);
+  });
+
+  test("is checkpointed when it has grown, by a thread, without a further commit", async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    write(db, 6);
+    expect(wal(folder).log).toBeGreaterThan(1_000);
+    expect(wal(folder).checkpointed).toBeLessThan(wal(folder).log); // not on this thread, before the call returns
+    await eventually(() => wal(folder).log - wal(folder).checkpointed < 1_000, "most of it is checkpointed");
+    expect(db.sqlite.query("PRAGMA integrity_check").get()).toEqual({ integrity_check: "ok" });
+  });
+
+  test("starts anew after it was long, so that it does not grow for ever", async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    write(db, 40); // some 11,000 pages
+    const isEmptied = (): boolean => {
+      const { log, checkpointed } = wal(folder);
+      return log < 8_000 || log === checkpointed; // it has started anew already, or the next writer will
+    };
+    await eventually(isEmptied, "all of it is checkpointed");
+    db.notify("c");
+    expect(wal(folder).log).toBeLessThan(8_000);
+  });
+
+  test("starts anew also beside a writer that never pauses", async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    await using writer = new Process("foreign-writer", folder.file());
+    const flood = writer.ask<number>({ flood: 400 });
+    const commits = setInterval(() => db.notify("c"), 5); // it is after our own commits that we look at the WAL
+    const size = await flood;
+    clearInterval(commits);
+    expect(size).toBeLessThan(350);
+  }, 30_000);
+
+  for (const how of ["throws", "fails later"]) {
+    test(`is bounded by checkpoints on this thread where a thread cannot run: it ${how}`, async () => {
+      const RealWorker = globalThis.Worker;
+      class BrokenWorker extends EventTarget {
+        onerror: ((event: Event) => void) | undefined;
+        constructor() {
+          super();
+          if (how === "throws") throw new Error("no threads here");
+          setImmediate(() => this.onerror?.(new Event("error")));
+        }
+        unref(): void {}
+        postMessage(): void {}
+        terminate(): void {}
+      }
+      globalThis.Worker = BrokenWorker as never;
+      try {
+        using folder = new Folder();
+        using db = open(folder.file());
+        for (let megabytes = 0; megabytes < 24; megabytes++) {
+          write(db, 1);
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        expect(wal(folder).log).toBeLessThan(6_000); // of some 7,000 pages that were written
+      } finally {
+        globalThis.Worker = RealWorker;
+      }
+    });
+  }
+
+  test("of a handle that the application owns is checkpointed by the application's settings", () => {
+    using folder = new Folder();
+    using handle = new Database(folder.file());
+    handle.run("PRAGMA wal_autocheckpoint = 123");
+    using db = open(handle);
+    db.notify("c");
+    expect(handle.query("PRAGMA wal_autocheckpoint").get()).toEqual({ wal_autocheckpoint: 123 });
+  });
+});
