@@ -1,0 +1,51 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
+
+import { testDatabase } from "../../src/testing/index.ts";
+
+describe("testDatabase", () => {
+  test("is fresh at each call", () => {
+    using one = testDatabase();
+    using two = testDatabase();
+    one.queue("q").enqueue(1);
+    expect(two.queue("q").claimBatch(1)).toEqual([]);
+    expect(one.sqlite.filename).toBe(":memory:");
+  });
+
+  test("has a file on request, whose folder goes when it is closed", () => {
+    const db = testDatabase({ file: true });
+    const folder = dirname(db.sqlite.filename);
+    expect(existsSync(folder)).toBe(true);
+    db.close();
+    db.close();
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  test("has a clock that stands still until it is moved", () => {
+    const now = new Date("2030-01-01T00:00:00Z");
+    using db = testDatabase({ now });
+    expect(db.clock.now).toBe(now.getTime());
+    db.queue("q").enqueue("tomorrow", { delay: "1d" });
+    db.clock.advance("23h");
+    expect(db.queue("q").claimBatch(1)).toEqual([]);
+    db.clock.set(new Date("2030-01-02T00:00:00Z"));
+    expect(db.queue("q").claimBatch(1)).toMatchObject([{ payload: "tomorrow", enqueuedAt: now }]);
+  });
+
+  test("wakes those who wait for what has come due", async () => {
+    using db = testDatabase();
+    db.queue("q").enqueue(1, { delay: "1d" });
+    const next = db.queue("q").claim().next();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(Bun.peek.status(next)).toBe("pending");
+    db.clock.advance("1d");
+    expect((await next).value.attempt).toBe(1);
+  });
+
+  test("starts at the system's time", () => {
+    const before = Date.now();
+    using db = testDatabase();
+    expect(db.clock.now).toBeWithin(before, Date.now() + 1);
+  });
+});
