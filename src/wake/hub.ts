@@ -9,8 +9,9 @@ const IDLE_POLL = 100;
 /** Timers are measured by another clock than instants: after a jump of the latter a deadline is late by at most this. */
 const LONGEST_TIMER = 1_000;
 const RETRY = 5;
-/** Milliseconds between two checks whether the file is still there. */
-const IDENTITY_CHECK = 1;
+/** Milliseconds between two checks whether the file is still there: after events, and on safety looks. */
+const FILE_CHECK = 1;
+const IDLE_FILE_CHECK = 1_000;
 const FOREVER = 2 ** 31 - 1;
 
 /** A module's part in a wake. One for all of its subscribers: what is new is read once and handed to those concerned. */
@@ -55,13 +56,15 @@ export class WakeHub {
   readonly #ladder: LookLadder | null;
 
   #version = -1;
-  #nextIdentityCheck = 0;
+  #fileCheckedAt = Number.NEGATIVE_INFINITY;
   #confirmed = false;
   #soon: NodeJS.Immediate | undefined;
   #more = false;
   #again: Timer | undefined;
   #pollTimer: Timer | undefined;
   #pollPause = 1;
+  /** The earliest of all feeds. */
+  #deadline = Number.POSITIVE_INFINITY;
   #deadlineTimer: Timer | undefined;
   #safetyTimer: Timer | undefined;
   #keepAlive: Timer | undefined;
@@ -132,6 +135,7 @@ export class WakeHub {
     clearTimeout(this.#deadlineTimer);
     let deadline = Number.POSITIVE_INFINITY;
     for (const feed of this.#feeds) deadline = Math.min(deadline, feed.deadline());
+    this.#deadline = deadline;
     if (deadline === Number.POSITIVE_INFINITY) return;
     const wait = Math.min(Math.max(Math.ceil(deadline - this.#clock()), 0), LONGEST_TIMER);
     this.#deadlineTimer = setTimeout(() => this.#collectAll(), wait);
@@ -212,9 +216,10 @@ export class WakeHub {
   }
 
   #onSafety(): void {
-    if (this.#hasLostFile()) return;
     if (this.#watcher?.isArmed === false && this.#options.mode !== "poll") this.#arm();
-    this.#collectAll();
+    // As little as can be: an idle process does this four times a second.
+    if (this.#pool.path === null || this.#deadline <= this.#clock()) this.#collectAll();
+    else this.#look(IDLE_FILE_CHECK);
   }
 
   #wakeSoon(): void {
@@ -240,9 +245,9 @@ export class WakeHub {
   }
 
   /** Asks whether anything was committed since the last look, and if so has it collected. One look serves everybody. */
-  #look(): boolean {
+  #look(fileCheck = FILE_CHECK): boolean {
     this.#looks++;
-    if (this.#hasLostFile()) return false;
+    if (this.#hasLostFile(fileCheck)) return false;
     let version: number;
     try {
       version = this.#pool.dataVersion();
@@ -290,10 +295,10 @@ export class WakeHub {
    * Whoever waits on a file that was replaced or removed is told. Asked on looks, not only on events: of two events
    * within a millisecond only the first may be reported.
    */
-  #hasLostFile(): boolean {
+  #hasLostFile(interval: number): boolean {
     const now = performance.now();
-    if (now < this.#nextIdentityCheck) return false;
-    this.#nextIdentityCheck = now + IDENTITY_CHECK;
+    if (now - this.#fileCheckedAt < interval) return false;
+    this.#fileCheckedAt = now;
     const error = this.#pool.checkIdentity();
     if (error === null) return false;
     const feeds = [...this.#feeds];

@@ -1,0 +1,106 @@
+// What the benchmarks share. Each prints the figures of every round and their medians, and exits with 0 whatever they
+// are. The environment variable BENCH_SCALE scales counts and durations: 0.01 for a quick run.
+import { Database } from "bun:sqlite";
+
+import { Process } from "../support/process.ts";
+
+const ROUNDS = 5;
+const SCALE = Number(Bun.env.BENCH_SCALE ?? 1);
+
+export function scaled(count: number, least = 1): number {
+  return Math.max(Math.round(count * SCALE), least);
+}
+
+/** The value below which a share (0 to 1) of all values lie. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(Math.floor(share * sorted.length), sorted.length - 1)] ?? Number.NaN;
+}
+
+export function median(values: readonly number[]): number {
+  return percentile(values, 0.5);
+}
+
+/**
+ * Runs `round` so often, prints what each run found for each subject, under the headings, and the medians at the end.
+ * Resolves with a function that looks a median up.
+ */
+export async function rounds(
+  what: string,
+  headings: readonly string[],
+  round: () => Promise<Readonly<Record<string, readonly number[]>>>,
+): Promise<(subject: string, heading: string) => number> {
+  print(what, headings);
+  const found = new Map<string, (readonly number[])[]>();
+  for (let n = 1; n <= ROUNDS; n++) {
+    for (const [subject, figures] of Object.entries(await round())) {
+      print(`round ${n}  ${subject}`, figures);
+      found.set(subject, [...(found.get(subject) ?? []), figures]);
+    }
+  }
+  const medianOf = (subject: string, heading: string): number =>
+    median((found.get(subject) ?? []).map((figures) => figures[headings.indexOf(heading)] ?? Number.NaN));
+  for (const subject of found.keys()) {
+    const medians = headings.map((heading) => medianOf(subject, heading));
+    print(`median   ${subject}`, medians);
+  }
+  return medianOf;
+}
+
+function print(label: string, cells: readonly (string | number)[]): void {
+  const texts = cells.map((cell) => (typeof cell === "number" ? `${Number(cell.toPrecision(3))}` : cell));
+  console.log(label.padEnd(36) + texts.map((text) => text.padStart(16)).join(""));
+}
+
+export function verdict(what: string, value: number, rule: "at least" | "at most", target: number): void {
+  const met = rule === "at least" ? value >= target : value <= target;
+  console.log(`${met ? "met   " : "MISSED"} ${what}: ${value.toPrecision(3)}, target ${rule} ${target}`);
+}
+
+/** Epoch milliseconds with a fraction, on one time line for all processes. `process.hrtime` starts at 0 in each. */
+export function instant(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Another process that runs this very script; its first argument tells it which part to play. */
+export function spawnRole(role: string, ...args: (string | number)[]): Process {
+  return new Process(Bun.main.replace(/\.ts$/, ""), role, ...args);
+}
+
+export const payload = (n: number): { to: string; n: number } => ({ to: "alice@example.com", n });
+
+/** What `enqueue` has to do at least, by nothing but `bun:sqlite`, on a file that honkbun has made. */
+export class BareQueue implements Disposable {
+  readonly #database: Database;
+  readonly #insert: ReturnType<Database["prepare"]>;
+
+  /** Without `checkpoints`, which SQLite does now and then in a commit, only `checkpoint` does them. */
+  constructor(file: string, options?: { readonly checkpoints: boolean }) {
+    this.#database = new Database(file, { create: false, readwrite: true });
+    this.#database.run("PRAGMA synchronous = NORMAL");
+    if (options?.checkpoints === false) this.#database.run("PRAGMA wal_autocheckpoint = 0");
+    this.#database.run("PRAGMA busy_timeout = 5000");
+    this.#insert = this.#database.prepare(
+      `INSERT INTO _honker_live (queue, payload, priority, run_at, due_ms, max_attempts, created_at, expires_at)
+       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
+    );
+  }
+
+  enqueue(payload: unknown): void {
+    const now = Date.now();
+    const seconds = Math.floor(now / 1_000);
+    this.#insert.run("emails", JSON.stringify(payload), 0, seconds, now, 3, seconds, null);
+  }
+
+  checkpoint(): void {
+    this.#database.run("PRAGMA wal_checkpoint(PASSIVE)");
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+}
