@@ -212,7 +212,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     const { loops, report } = this.#queues;
     const unsettled = [...loops].flatMap((loop) => loop.unsettled ?? []);
     for (const loop of [...loops]) loop.end();
-    if (unsettled.length === 0 || this.#pool.checkIdentity() !== null) return;
+    if (unsettled.length === 0 || this.#pool.checkFailure() !== null) return;
     try {
       // In vain beside a writer that holds the lock: then their visibility timeout gives them back.
       this.#pool.loops.writeNow((connection) => {

@@ -1,6 +1,6 @@
 import { Database, SQLiteError } from "bun:sqlite";
 
-import { AmbiguousTransactionError, ClosedError, type FileReplacedError } from "../errors.ts";
+import { ClosedError, type FileReplacedError } from "../errors.ts";
 import { LockWait } from "./busy.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Connection } from "./connection.ts";
@@ -9,6 +9,7 @@ import { ForeignHandles } from "./foreign-handles.ts";
 import { holdsWriteLock } from "./lock-holder.ts";
 import { migrate, readVersion } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
+import { assertUsable, assertWritable } from "./open-handle.ts";
 import { WriteGroup } from "./write-group.ts";
 import { prepareTransactionStatements, Writer } from "./writer.ts";
 
@@ -163,10 +164,14 @@ export class Pool {
     this.#listeners.push(listener);
   }
 
-  /** What became of the file's name, looked up now; remembered, because it cannot come right again. */
-  checkIdentity(): FileReplacedError | null {
-    this.#replaced ??= this.#identity?.check() ?? null;
-    return this.#replaced;
+  /** Why nothing can be written or read any more, looked up now. */
+  checkFailure(): FileReplacedError | ClosedError | null {
+    this.#replaced ??= this.#identity?.check() ?? null; // remembered, because it cannot come right again
+    if (this.#replaced !== null) return this.#replaced;
+    if (this.#closed) return new ClosedError("this honkbun handle is closed");
+    if (this.path === null && this.writer.isClosed)
+      return new ClosedError("the bun:sqlite handle was closed");
+    return null;
   }
 
   /** Closes every connection that we opened. Not the handle that was given to `open`. */
@@ -190,7 +195,7 @@ export class Pool {
     try {
       return write();
     } catch (error) {
-      throw error instanceof SQLiteError ? (this.checkIdentity() ?? error) : error;
+      throw error instanceof SQLiteError ? (this.checkFailure() ?? error) : error;
     }
   }
 
@@ -209,7 +214,7 @@ export class Pool {
     this.#checkpointer?.check(now);
     if (now >= this.#nextIdentityCheck) {
       this.#nextIdentityCheck = now + IDENTITY_CHECK;
-      this.checkIdentity();
+      this.checkFailure();
     }
   }
 
@@ -259,31 +264,6 @@ export class Pool {
     const { path } = this;
     if (path === null) return undefined;
     return { isThisProcess: () => holdsWriteLock(path), lastCommit: () => this.dataVersion() };
-  }
-}
-
-/** Asks a handle that the application gave us whether it will do, before anything is written. */
-function assertUsable(handle: Database): void {
-  let occupied: boolean;
-  try {
-    occupied = handle.inTransaction;
-  } catch (cause) {
-    throw new ClosedError(`open: the bun:sqlite handle on ${handle.filename} is closed`, { cause });
-  }
-  if (occupied) {
-    throw new AmbiguousTransactionError(
-      `open: the bun:sqlite handle on ${handle.filename} is inside a transaction; open honkbun before or after it`,
-    );
-  }
-}
-
-/** Fails on a read-only handle, where BEGIN IMMEDIATE by itself does not. */
-function assertWritable(handle: Database, wait: LockWait): void {
-  wait.run(() => handle.run("BEGIN IMMEDIATE"));
-  try {
-    handle.run("PRAGMA incremental_vacuum(1)"); // asks to write; most files give it nothing to do
-  } finally {
-    if (handle.inTransaction) handle.run("ROLLBACK");
   }
 }
 

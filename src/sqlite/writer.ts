@@ -31,6 +31,16 @@ export class Writer {
     return this.#handle.inTransaction;
   }
 
+  /** Whether the handle can no longer be used, whoever closed it. */
+  get isClosed(): boolean {
+    try {
+      void this.#handle.inTransaction;
+      return this.#closed;
+    } catch {
+      return true;
+    }
+  }
+
   /**
    * Runs one statement: on the open transaction of ours, or committed by itself.
    * @throws AmbiguousTransactionError inside a transaction that is not ours.

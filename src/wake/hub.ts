@@ -2,10 +2,9 @@ import type { Clock } from "../clock.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { Bell } from "./bell.ts";
 import { LookLadder } from "./look-ladder.ts";
+import { Poller } from "./poller.ts";
 import { WalWatcher } from "./wal-watcher.ts";
 
-/** Pauses between looks without a watch: 1 ms while there are commits, growing to this while there are none. */
-const IDLE_POLL = 100;
 /** Timers are measured by another clock than instants: after a jump of the latter a deadline is late by at most this. */
 const LONGEST_TIMER = 1_000;
 const RETRY = 5;
@@ -53,16 +52,14 @@ export class WakeHub {
   readonly #feeds = new Set<Feed>();
   readonly #bell: Bell | null;
   readonly #watcher: WalWatcher | null;
-  readonly #ladder: LookLadder | null;
+  readonly #ladder = new LookLadder(() => this.#look());
+  readonly #poller = new Poller(() => this.#look());
 
   #version = -1;
   #fileCheckedAt = Number.NEGATIVE_INFINITY;
-  #confirmed = false;
   #soon: NodeJS.Immediate | undefined;
   #more = false;
   #again: Timer | undefined;
-  #pollTimer: Timer | undefined;
-  #pollPause = 1;
   /** The earliest of all feeds. */
   #deadline = Number.POSITIVE_INFINITY;
   #deadlineTimer: Timer | undefined;
@@ -94,7 +91,6 @@ export class WakeHub {
             () => this.#onEvent(),
             () => this.#onWatchLost(),
           );
-    this.#ladder = path === null ? null : new LookLadder(() => this.#look());
     pool.onCommit(() => {
       this.#bell?.ring();
       this.lookSoon();
@@ -116,13 +112,13 @@ export class WakeHub {
   /**
    * Every commit that becomes visible after the return of this call is collected; what was there before, the feed reads
    * after it. Keeps the process alive.
-   * @throws FileReplacedError
+   * @throws FileReplacedError, ClosedError
    */
   add(feed: Feed): void {
-    const replaced = this.#pool.checkIdentity();
-    if (replaced !== null) throw replaced;
+    const failure = this.#pool.checkFailure();
+    if (failure !== null) throw failure;
+    if (this.#feeds.size === 0) this.#start();
     this.#feeds.add(feed);
-    if (this.#feeds.size === 1) this.#start();
     this.deadlineChanged();
   }
 
@@ -161,21 +157,20 @@ export class WakeHub {
   get #mode(): WakeStats["mode"] {
     if (this.#feeds.size === 0) return "idle";
     if (this.#pool.path === null) return "memory";
-    return this.#pollTimer === undefined ? "watch" : "poll";
+    return this.#poller.isRunning ? "poll" : "watch";
   }
 
   #start(): void {
-    this.#keepAlive = setInterval(() => {}, FOREVER);
     const { safetyInterval, mode } = this.#options;
+    const isWatchable = this.#pool.path !== null;
+    if (isWatchable) this.#version = this.#pool.dataVersion(); // first, because it may throw
+    this.#keepAlive = setInterval(() => {}, FOREVER);
     if (safetyInterval !== false) {
       this.#safetyTimer = setInterval(() => this.#onSafety(), safetyInterval);
       this.#safetyTimer.unref();
     }
-    if (this.#pool.path === null) return;
-    this.#version = this.#pool.dataVersion();
-    this.#confirmed = false;
-    if (mode !== "poll") this.#arm();
-    if (mode !== "watch" && this.#pollTimer === undefined) this.#poll();
+    if (isWatchable && mode !== "watch") this.#poller.start();
+    if (isWatchable && mode !== "poll") this.#arm();
   }
 
   #stop(): void {
@@ -184,10 +179,10 @@ export class WakeHub {
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#again);
     this.#again = undefined;
-    this.#stopPolling();
     clearImmediate(this.#soon);
     this.#soon = undefined;
-    this.#ladder?.stop();
+    this.#poller.stop();
+    this.#ladder.stop();
     this.#watcher?.disarm();
   }
 
@@ -201,22 +196,19 @@ export class WakeHub {
   }
 
   #onWatchLost(): void {
-    this.#confirmed = false;
-    if (this.#options.mode === "watch") {
-      this.#report(new Error(`cannot watch ${this.#pool.path}-wal, and wake.mode is "watch"`), "wake");
-    } else if (this.#pollTimer === undefined) this.#poll();
+    if (this.#options.mode === "auto") this.#poller.start();
+    else this.#report(new Error(`cannot watch ${this.#pool.path}-wal, and wake.mode is "watch"`), "wake");
   }
 
   #onEvent(): void {
     this.#events++;
-    if (this.#feeds.size === 0) return;
-    this.#confirmed = true;
-    this.#stopPolling();
-    this.#ladder?.restart();
+    this.#poller.stop();
+    this.#ladder.restart();
   }
 
   #onSafety(): void {
-    if (this.#watcher?.isArmed === false && this.#options.mode !== "poll") this.#arm();
+    // A watch that could not be had may be had later.
+    if (this.#watcher?.isArmed === false && this.#options.mode === "auto") this.#arm();
     // As little as can be: an idle process does this four times a second.
     if (this.#pool.path === null || this.#deadline <= this.#clock()) this.#collectAll();
     else this.#look(IDLE_FILE_CHECK);
@@ -228,26 +220,10 @@ export class WakeHub {
     else this.#look();
   }
 
-  #poll(): void {
-    if (this.#confirmed && this.#watcher?.isArmed) {
-      this.#stopPolling();
-      return;
-    }
-    this.#pollPause = this.#look() ? 1 : Math.min(this.#pollPause * 2, IDLE_POLL);
-    this.#pollTimer = setTimeout(() => this.#poll(), this.#pollPause);
-    this.#pollTimer.unref();
-  }
-
-  #stopPolling(): void {
-    clearTimeout(this.#pollTimer);
-    this.#pollTimer = undefined;
-    this.#pollPause = 1;
-  }
-
   /** Asks whether anything was committed since the last look, and if so has it collected. One look serves everybody. */
   #look(fileCheck = FILE_CHECK): boolean {
     this.#looks++;
-    if (this.#hasLostFile(fileCheck)) return false;
+    if (this.#hasFailed(fileCheck)) return false;
     let version: number;
     try {
       version = this.#pool.dataVersion();
@@ -264,6 +240,7 @@ export class WakeHub {
   }
 
   #collectAll(): void {
+    if (this.#hasFailed(FILE_CHECK)) return;
     if (this.#pool.isUnsettled) {
       this.#lookAgain();
       return;
@@ -292,14 +269,14 @@ export class WakeHub {
   }
 
   /**
-   * Whoever waits on a file that was replaced or removed is told. Asked on looks, not only on events: of two events
-   * within a millisecond only the first may be reported.
+   * Whoever waits on a file that was replaced or removed, or on a handle that was closed, is told. Asked on looks, not
+   * only on events: of two events within a millisecond only the first may be reported.
    */
-  #hasLostFile(interval: number): boolean {
+  #hasFailed(interval: number): boolean {
     const now = performance.now();
     if (now - this.#fileCheckedAt < interval) return false;
     this.#fileCheckedAt = now;
-    const error = this.#pool.checkIdentity();
+    const error = this.#pool.checkFailure();
     if (error === null) return false;
     const feeds = [...this.#feeds];
     this.close();

@@ -1,0 +1,29 @@
+import type { Database } from "bun:sqlite";
+
+import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
+import type { LockWait } from "./busy.ts";
+
+/** Asks a handle that the application gave us whether it will do, before anything is written. */
+export function assertUsable(handle: Database): void {
+  let occupied: boolean;
+  try {
+    occupied = handle.inTransaction;
+  } catch (cause) {
+    throw new ClosedError(`open: the bun:sqlite handle on ${handle.filename} is closed`, { cause });
+  }
+  if (occupied) {
+    throw new AmbiguousTransactionError(
+      `open: the bun:sqlite handle on ${handle.filename} is inside a transaction; open honkbun before or after it`,
+    );
+  }
+}
+
+/** Fails on a read-only handle, where BEGIN IMMEDIATE by itself does not. */
+export function assertWritable(handle: Database, wait: LockWait): void {
+  wait.run(() => handle.run("BEGIN IMMEDIATE"));
+  try {
+    handle.run("PRAGMA incremental_vacuum(1)"); // asks to write; most files give it nothing to do
+  } finally {
+    if (handle.inTransaction) handle.run("ROLLBACK");
+  }
+}
