@@ -42,11 +42,6 @@ export function toEpoch(value: Instant, option: string): number {
   return Math.ceil(epoch);
 }
 
-/** Whole seconds, rounded up: the unit of what honker stores. */
-export function toSeconds(milliseconds: number): number {
-  return Math.ceil(milliseconds / 1_000);
-}
-
 /** A value as an error message shows it: short, with its type where that is not plain. */
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);

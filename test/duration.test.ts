@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 
-import { type Duration, toEpoch, toMilliseconds, toSeconds } from "../src/duration.ts";
+import { type Duration, toEpoch, toMilliseconds } from "../src/duration.ts";
 
 describe("a duration", () => {
   test.each<[Duration, number]>([
@@ -25,10 +25,6 @@ describe("a duration", () => {
 
   test.each([-1, Number.NaN, Number.POSITIVE_INFINITY])("is not %p", (number) => {
     expect(() => toMilliseconds(number, "call: option")).toThrow(RangeError);
-  });
-
-  test("in whole seconds is rounded up", () => {
-    expect([0, 1, 1_000, 1_001].map(toSeconds)).toEqual([0, 1, 1, 2]);
   });
 });
 

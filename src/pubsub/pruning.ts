@@ -39,7 +39,7 @@ export class Pruning {
   noticed(count: number): void {
     this.#noticed += count;
     if (this.#running) return;
-    if (this.#noticed < EVERY && this.#clock() - this.#last < PAUSE) return;
+    if (this.#noticed < EVERY && Math.abs(this.#clock() - this.#last) < PAUSE) return;
     this.#running = true;
     void this.#sweep()
       .catch((error) => {

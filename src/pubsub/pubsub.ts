@@ -81,8 +81,14 @@ export class PubSub implements Feed, ListenerHost {
       typeof callbackOrOptions === "function" ? callbackOptions : callbackOrOptions,
     );
     const isFirst = this.#count === 0;
-    if (isFirst) this.#hub.add(this);
-    const after = this.#lastId();
+    if (isFirst) this.#hub.add(this); // before the read below: what commits after it is collected
+    let after: number;
+    try {
+      after = this.#lastId();
+    } catch (error) {
+      if (isFirst) this.#hub.remove(this);
+      throw error;
+    }
     if (isFirst) this.#cursor = after;
     const listener =
       callback === undefined

@@ -131,10 +131,10 @@ export class Queue<In, Out = In> {
   claim(options?: ClaimOptions): Source<Job<Out>>;
   claim(worker: string, options?: ClaimOptions): Source<Job<Out>>;
   claim(workerOrOptions?: string | ClaimOptions, more?: ClaimOptions): Source<Job<Out>> {
-    const options = readClaimOptions("claim", workerOrOptions, more);
+    const terms = readClaimOptions("claim", workerOrOptions, more);
     const { loops } = this.#context;
-    const source = new ClaimSource<Out>(this.#claimHost(options), options.signal);
-    if (!options.signal?.aborted) loops.add(source);
+    const source = new ClaimSource<Out>(this.#claimHost(terms), terms.signal);
+    if (!terms.signal?.aborted) loops.add(source);
     return source;
   }
 
@@ -152,7 +152,7 @@ export class Queue<In, Out = In> {
   ): Job<Out>[] {
     const isNamed = typeof workerOrCount === "string";
     const count = (isNamed ? countOrOptions : workerOrCount) as number;
-    const options = readClaimOptions(
+    const terms = readClaimOptions(
       "claimBatch",
       isNamed ? workerOrCount : (countOrOptions as ClaimOptions | undefined),
       more,
@@ -160,10 +160,10 @@ export class Queue<In, Out = In> {
     if (!Number.isInteger(count) || count < 1) {
       throw new RangeError(`claimBatch: count must be an integer of 1 or more, got ${show(count)}`);
     }
-    return this.#context.pool.writeAll(undefined, (connection) => this.#claimOn(connection, count, options));
+    return this.#context.pool.writeAll(undefined, (connection) => this.#claimOn(connection, count, terms));
   }
 
-  #claimHost(options: ClaimOptions): ClaimHost<Out> {
+  #claimHost(terms: ClaimTerms): ClaimHost<Out> {
     const { pool, feed, loops, report } = this.#context;
     const abandoned = new Error("the claim loop's body ended without settling the job");
     const quietly = async (write: Promise<unknown>): Promise<void> => {
@@ -177,7 +177,7 @@ export class Queue<In, Out = In> {
       name: this.name,
       feed,
       claimNext: async () =>
-        (await pool.loops.write((connection) => this.#claimOn(connection, 1, options)))[0] ?? null,
+        (await pool.loops.write((connection) => this.#claimOn(connection, 1, terms)))[0] ?? null,
       retryUnsettled: (job) => quietly(pool.loops.write((connection) => job.retryOn(connection, abandoned))),
       giveBack: (job) => quietly(pool.loops.write((connection) => job.giveBackOn(connection))),
       ended: (loop) => void loops.delete(loop),
@@ -185,17 +185,14 @@ export class Queue<In, Out = In> {
     };
   }
 
-  #claimOn(connection: Connection, count: number, options: ClaimOptions): Job<Out>[] {
+  #claimOn(connection: Connection, count: number, terms: ClaimTerms): Job<Out>[] {
     const { clock, nonce } = this.#context;
     const now = clock();
     const claim = {
       queue: this.name,
       count,
-      workerId: `${options.worker ?? process.pid}~${nonce()}`,
-      visibilityTimeout:
-        options.visibilityTimeout === undefined
-          ? this.#visibilityTimeout
-          : readVisibility(options.visibilityTimeout, "claim"),
+      workerId: `${terms.label}~${nonce()}`,
+      visibilityTimeout: terms.visibilityTimeout ?? this.#visibilityTimeout,
       now,
     };
     // Expiries are whole seconds: looking once in each finds all. What is found meanwhile is found when there is no more.
@@ -231,13 +228,27 @@ export class Queue<In, Out = In> {
   }
 }
 
+/** Read when the call is made: a loop that claims in the background could only report what is wrong. */
+interface ClaimTerms {
+  readonly signal: AbortSignal | undefined;
+  readonly label: string | number;
+  /** Milliseconds; undefined for the queue's. */
+  readonly visibilityTimeout: number | undefined;
+}
+
 function readClaimOptions(
   call: string,
   workerOrOptions: string | ClaimOptions | undefined,
   more: ClaimOptions | undefined,
-): ClaimOptions {
-  if (typeof workerOrOptions !== "string") return readOptions(call, CLAIM_OPTIONS, workerOrOptions);
-  return { ...readOptions(call, CLAIM_OPTIONS, more), worker: workerOrOptions };
+): ClaimTerms {
+  const isNamed = typeof workerOrOptions === "string";
+  const options = readOptions(call, CLAIM_OPTIONS, isNamed ? more : workerOrOptions);
+  return {
+    signal: options.signal,
+    label: isNamed ? workerOrOptions : (options.worker ?? process.pid),
+    visibilityTimeout:
+      options.visibilityTimeout === undefined ? undefined : readVisibility(options.visibilityTimeout, call),
+  };
 }
 
 function readVisibility(value: Duration, call: string): number {

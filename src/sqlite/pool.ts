@@ -128,11 +128,6 @@ export class Pool {
     }
   }
 
-  /** Reads on the open `db.transaction`, else what is committed. */
-  read<T>(fn: (connection: Connection) => T): T {
-    return this.writer.inTransaction ? fn(this.writer.connection) : this.readCommitted(fn);
-  }
-
   /** Reads what is committed. A call inside another gets a connection of its own, so that no snapshot is shared. */
   readCommitted<T>(fn: (connection: Connection) => T): T {
     if (this.#closed) throw new ClosedError("this honkbun handle is closed");

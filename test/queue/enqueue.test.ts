@@ -135,6 +135,18 @@ describe("enqueue refuses, before anything is written,", () => {
       RangeError,
       "visibilityTimeout",
     ],
+    [
+      "a visibility timeout of 0 for a loop",
+      () => queue.claim({ visibilityTimeout: 0 }),
+      RangeError,
+      "claim: visibilityTimeout",
+    ],
+    [
+      "an unknown option of a loop",
+      () => queue.claim({ prio: 1 } as never),
+      TypeError,
+      "unknown option prio",
+    ],
     ["a batch of none", () => queue.claimBatch(0), RangeError, "claimBatch: count"],
   ];
   for (const [what, call, type, message] of bad) {
