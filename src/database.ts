@@ -210,13 +210,14 @@ export class Honkbun implements Disposable, AsyncDisposable {
 
   #closeClaimLoops(): void {
     const { loops, report } = this.#queues;
-    const unsettled = [...loops].flatMap((loop) => loop.unsettled ?? []);
-    for (const loop of [...loops]) loop.end();
-    if (unsettled.length === 0 || this.#pool.checkFailure() !== null) return;
+    const all = [...loops];
+    for (const loop of all) loop.end();
+    const held = all.flatMap((loop) => [...loop.held]);
+    if (held.length === 0 || this.#pool.checkFailure() !== null) return;
     try {
-      // In vain beside a writer that holds the lock: then their visibility timeout gives them back.
-      this.#pool.loops.writeNow((connection) => {
-        for (const job of unsettled) job.giveBackOn(connection);
+      // Where it is in vain, their visibility timeout gives them back.
+      this.#pool.writeLast((connection) => {
+        for (const job of held) job.giveBackOn(connection);
       });
     } catch (error) {
       report(error, "close");
@@ -228,7 +229,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
 function wholeMilliseconds(clock: Clock): Clock {
   return () => {
     const now = Math.floor(clock());
-    if (Number.isSafeInteger(now)) return now;
+    if (Number.isSafeInteger(now) && now >= 0) return now;
     throw new TypeError(`open: clock must return epoch milliseconds, got ${show(now)}`);
   };
 }

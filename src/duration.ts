@@ -16,7 +16,7 @@ const LAST_INSTANT = 8.64e15;
 export function toMilliseconds(value: Duration, option: string): number {
   if (typeof value === "number") {
     if (value >= 0 && value <= LAST_INSTANT) return value;
-    throw new RangeError(`${option} must be a duration of 0 or more, got ${value}`);
+    throw new RangeError(`${option} must be a duration of 0 or more, and finite, got ${value}`);
   }
   const match = typeof value === "string" ? TEXT.exec(value) : null;
   if (match === null) {
@@ -24,7 +24,9 @@ export function toMilliseconds(value: Duration, option: string): number {
       `${option} must be milliseconds or text like "250ms", "10s", "5m", "2h" or "7d", got ${show(value)}`,
     );
   }
-  return Number(match[1]) * (UNITS[match[2] ?? ""] ?? Number.NaN);
+  const milliseconds = Number(match[1]) * (UNITS[match[2] ?? ""] ?? Number.NaN);
+  if (milliseconds <= LAST_INSTANT) return milliseconds;
+  throw new RangeError(`${option} must be a duration of at most 100 million days, got ${show(value)}`);
 }
 
 /**

@@ -1,3 +1,5 @@
+import { show } from "./duration.ts";
+
 /** What `db.on` reports. */
 export interface Events {
   /** Something failed in the background, where no call could throw. Without a listener it is printed to stderr. */
@@ -12,6 +14,9 @@ export class Emitter {
   readonly #listeners = new Map<keyof Events, Set<(event: never) => void>>();
 
   on<E extends keyof Events>(event: E, listener: (event: Events[E]) => void): Subscription {
+    if (event !== "error") throw new TypeError(`on: there is no event ${show(event)}`);
+    if (typeof listener !== "function")
+      throw new TypeError(`on: listener must be a function, got ${show(listener)}`);
     const set = this.#listeners.get(event) ?? new Set();
     this.#listeners.set(event, set);
     // Wrapped, so that one function given twice is two subscriptions.

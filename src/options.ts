@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-import { type Duration, type Instant, show } from "./duration.ts";
+import { type Duration, show } from "./duration.ts";
 
 /** For option schemas; the value is read by `toMilliseconds`, which knows the option's name. */
 export const duration: z.ZodType<Duration> = z.custom<Duration>(
@@ -20,7 +20,6 @@ export interface Retention {
   readonly maxAge?: Duration | undefined;
   readonly maxCount?: number | undefined;
 }
-export type { Duration, Instant };
 
 /**
  * Validates a call's options.

@@ -69,10 +69,17 @@ export function deserialize(text: string, schema: Schema | undefined, what: stri
 }
 
 function validate(schema: Schema, value: unknown, what: string): SchemaResult<unknown> {
-  const result = schema["~standard"].validate(value);
+  let result: ReturnType<Schema["~standard"]["validate"]>;
+  try {
+    result = schema["~standard"].validate(value);
+  } catch (cause) {
+    throw new TypeError(`${what}: the schema itself failed: ${messageOf(cause)}`, { cause });
+  }
   if (result instanceof Promise) {
     result.catch(() => {});
-    throw new TypeError(`${what}: the schema validates asynchronously; it must be synchronous`);
+    throw new TypeError(
+      `${what}: the schema validates asynchronously, or throws; it must be synchronous, and report what does not fit`,
+    );
   }
   return result;
 }
@@ -88,5 +95,10 @@ function describe(issues: readonly SchemaIssue[]): string {
 
 /** The message of whatever was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof Error) return error.message;
+  try {
+    return String(error);
+  } catch {
+    return show(error); // an object that has no text
+  }
 }

@@ -59,7 +59,11 @@ export abstract class PushSource<T> implements Source<T> {
     const result = new Promise<IteratorResult<T>>((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
     });
-    this.demand();
+    try {
+      this.demand();
+    } catch (error) {
+      this.fail(error);
+    }
     return result;
   }
 

@@ -23,6 +23,11 @@ describe("a duration", () => {
     );
   });
 
+  test("that no date could hold is refused, in whatever form", () => {
+    expect(() => toMilliseconds("999999999999d", "call: option")).toThrow(RangeError);
+    expect(() => toMilliseconds(1e300, "call: option")).toThrow(RangeError);
+  });
+
   test.each([-1, Number.NaN, Number.POSITIVE_INFINITY])("is not %p", (number) => {
     expect(() => toMilliseconds(number, "call: option")).toThrow(RangeError);
   });

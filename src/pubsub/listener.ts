@@ -132,6 +132,7 @@ export class NotificationSource<P> extends PushSource<Notification<P>> implement
   }
 
   deliver(row: Row): void {
+    if (this.isEnded) return;
     if (this.#backlog.count > 0 || this.buffered >= BUFFER) {
       if (this.#backlog.count === 0) this.#backlog.after = row.id - 1;
       this.#backlog.through = row.id;

@@ -59,6 +59,7 @@ export class PubSub implements Feed, ListenerHost {
 
   notify(channel: string, payload?: unknown, options?: TxOption): number {
     assertName(channel, "notify: channel");
+    for (const key in options) if (key !== "tx") throw new TypeError(`notify: unknown option ${key}`);
     const text = serialize(payload, undefined, "notify");
     const now = this.#clock();
     const { lastInsertRowid } = this.#pool.write(options?.tx, (connection) =>
@@ -90,6 +91,10 @@ export class PubSub implements Feed, ListenerHost {
       throw error;
     }
     if (isFirst) this.#cursor = after;
+    // In memory the count of ids includes what the open transaction has sent, and may yet take back.
+    this.#pool.onRollback(() => {
+      if (!this.#pool.isClosed) this.#rewind(this.#lastId());
+    });
     const listener =
       callback === undefined
         ? new NotificationSource<P>(this, names, after, options)
@@ -107,13 +112,14 @@ export class PubSub implements Feed, ListenerHost {
       if (last > this.#cursor) rows = this.#readHeads();
       if (rows.length === 0) {
         if (last > this.#cursor) this.#lagged(this.#cursor, last);
-        else if (last < this.#cursor) this.#rewind(last);
+        else this.#rewind(last);
         this.#cursor = last;
         return false;
       }
     }
     this.#pruning.noticed(rows.length);
     for (const head of rows) {
+      if (head.id <= this.#cursor) continue; // a listener made us collect meanwhile
       // Ids have no gaps but by deletion: a rollback takes its ids back.
       if (head.id > this.#cursor + 1) this.#lagged(this.#cursor, head.id - 1);
       const cursor = this.#cursor;
@@ -214,8 +220,10 @@ export class PubSub implements Feed, ListenerHost {
     }
   }
 
-  /** Somebody has emptied the table together with its count of ids, so that ids are given again. */
+  /** Ids after this one will be given again: of a rollback in memory, or of a table emptied with its count of ids. */
   #rewind(last: number): void {
+    if (last >= this.#cursor) return;
+    this.#cursor = last;
     for (const listener of this.#all()) listener.after = Math.min(listener.after, last);
   }
 

@@ -17,7 +17,6 @@ export interface PubSubStatements {
   readonly body: Statement<Body, [number]>;
   /** The largest id ever given, also when its row is gone. */
   readonly last: Statement<{ id: number }, []>;
-  readonly oldest: Statement<{ id: number | null }, []>;
   /** Of one channel, between two ids (after, through), at most so many. */
   readonly range: Statement<Head & Body, [string, number, number, number]>;
   readonly count: Statement<{ n: number }, [string, number, number]>;
@@ -43,7 +42,6 @@ export function preparePubSubStatements(connection: Connection): PubSubStatement
     last: connection.prepare(
       "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_honker_notifications'), 0) AS id",
     ),
-    oldest: connection.prepare("SELECT min(id) AS id FROM _honker_notifications"),
     range: connection.prepare(
       `SELECT id, channel, payload, created_at FROM _honker_notifications
        WHERE channel = ?1 AND id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4`,

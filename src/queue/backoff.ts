@@ -15,15 +15,18 @@ export interface Backoff {
   readonly jitter?: number | undefined;
 }
 
-export const backoff: z.ZodType<Backoff | ((attempt: number) => Duration)> = z.union([
-  z.custom<(attempt: number) => Duration>((value) => typeof value === "function"),
-  z.strictObject({
-    type: z.enum(["fixed", "linear", "exponential"]).optional(),
-    base: duration.optional(),
-    max: duration.optional(),
-    jitter: z.number().min(0).max(1).optional(),
-  }),
-]) as z.ZodType<Backoff | ((attempt: number) => Duration)>;
+export const backoff: z.ZodType<Backoff | ((attempt: number) => Duration)> = z.union(
+  [
+    z.custom<(attempt: number) => Duration>((value) => typeof value === "function"),
+    z.strictObject({
+      type: z.enum(["fixed", "linear", "exponential"]).optional(),
+      base: duration.optional(),
+      max: duration.optional(),
+      jitter: z.number().min(0).max(1).optional(),
+    }),
+  ],
+  "must be a function, or { type, base, max, jitter } with a jitter from 0 to 1",
+) as z.ZodType<Backoff | ((attempt: number) => Duration)>;
 
 /** The delay in milliseconds after attempt 1, 2, 3 …. */
 export function readBackoff(
@@ -38,6 +41,6 @@ export function readBackoff(
   return (attempt) => {
     const factor = type === "fixed" ? 1 : type === "linear" ? attempt : 2 ** (attempt - 1);
     const spread = 1 + jitter * (2 * Math.random() - 1);
-    return Math.min(base * factor, max) * spread;
+    return Math.min(base * factor * spread, max);
   };
 }

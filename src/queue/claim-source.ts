@@ -13,14 +13,15 @@ export interface ClaimHost<P> {
   retryUnsettled(job: Job<P>): Promise<void>;
   /** Makes a job that nobody has begun claimable again, without using an attempt. */
   giveBack(job: Job<P>): Promise<void>;
+  /** Nothing is left to be given back. */
   ended(loop: ClaimLoop): void;
   report(error: unknown, where: string): void;
 }
 
-/** A running claim loop, whatever its payloads. */
+/** A claim loop, whatever its payloads. */
 export interface ClaimLoop {
-  /** The job that the loop's body works on, if it has not settled it. */
-  readonly unsettled: Job<unknown> | undefined;
+  /** Jobs that the loop has handed out and that may still be claimed by it. */
+  readonly held: Iterable<Job<unknown>>;
   end(): void;
 }
 
@@ -32,6 +33,7 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
   readonly #host: ClaimHost<P>;
   #claiming = false;
   #current: Job<P> | undefined;
+  readonly #held = new Set<Job<P>>();
   #pause: Timer | undefined;
 
   constructor(host: ClaimHost<P>, signal: AbortSignal | undefined) {
@@ -40,16 +42,27 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
     this.attach(signal);
   }
 
-  get unsettled(): Job<P> | undefined {
-    return this.#current?.settled === false ? this.#current : undefined;
+  get held(): Iterable<Job<P>> {
+    return [...this.#held].filter((job) => job.mayBeHeld);
+  }
+
+  override next(): Promise<IteratorResult<Job<P>>> {
+    const result = super.next();
+    this.#release();
+    return result;
   }
 
   /** Ends the loop. A job that was handed out and not settled is retried: `break` and a throwing body look alike. */
   override async return(): Promise<IteratorResult<Job<P>>> {
-    const job = this.unsettled;
+    const job = this.#current;
     this.#current = undefined;
     const result = await super.return();
-    if (job !== undefined) await this.#host.retryUnsettled(job);
+    try {
+      if (job?.mayBeHeld) await this.#host.retryUnsettled(job);
+    } finally {
+      this.#held.clear();
+      this.#release();
+    }
     return result;
   }
 
@@ -63,12 +76,21 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
 
   protected override push(job: Job<P>): void {
     this.#current = job;
+    for (const held of this.#held) if (!held.mayBeHeld) this.#held.delete(held);
+    this.#held.add(job);
     super.push(job);
   }
 
   protected override detached(): void {
     clearTimeout(this.#pause);
     this.#host.feed.cancel(this.#host.name, this);
+    this.#release();
+  }
+
+  /** Once the loop has ended and holds nothing that `db.close()` would have to give back, it is forgotten. */
+  #release(): void {
+    if (!this.isEnded || this.#claiming) return;
+    for (const _ of this.held) return;
     this.#host.ended(this);
   }
 
@@ -79,8 +101,12 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
       while (this.wanted > 0 && !this.isEnded) {
         const job = await this.#host.claimNext();
         if (job !== null) {
-          if (this.isEnded) await this.#host.giveBack(job);
-          else this.push(job);
+          if (!this.isEnded) this.push(job);
+          else {
+            this.#held.add(job);
+            await this.#host.giveBack(job);
+            this.#held.delete(job);
+          }
         } else if (!this.isEnded && this.#host.feed.wait(this.#host.name, this)) return;
       }
     } catch (error) {
@@ -93,6 +119,7 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
       this.#pause = setTimeout(() => this.ready(), PAUSE_AFTER_ERROR);
     } finally {
       this.#claiming = false;
+      this.#release();
     }
   }
 }

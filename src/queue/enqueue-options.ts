@@ -37,6 +37,9 @@ export function readEnqueueOptions(
   now: number,
 ): JobTerms {
   if (options === undefined) return { due: now, priority: 0, maxAttempts, expiresAt: null };
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`enqueue: options must be an object, got ${show(options)}`);
+  }
   for (const key in options) {
     if (!KNOWN.has(key)) throw new TypeError(`enqueue: unknown option ${key}`);
   }

@@ -1,5 +1,5 @@
 import type { Clock } from "../clock.ts";
-import { type Duration, toMilliseconds } from "../duration.ts";
+import { type Duration, toEpoch, toMilliseconds } from "../duration.ts";
 import { ClaimLostError, JobSettledError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
@@ -33,6 +33,8 @@ export class Job<P> {
   readonly #workerId: string;
   readonly #context: JobContext;
   #settled = false;
+  /** Settled on a transaction of another handle, which has not ended yet. */
+  #undecided = false;
 
   constructor(row: LiveRow, payload: P, workerId: string, context: JobContext) {
     this.id = row.id;
@@ -77,7 +79,7 @@ export class Job<P> {
     const delay =
       options?.delay === undefined ? backoff(this.attempt) : toMilliseconds(options.delay, "retry: delay");
     const now = clock();
-    const due = Math.ceil(now + delay);
+    const due = toEpoch(now + delay, "retry: delay");
     const done = pool.writeAll(options?.tx, (connection) =>
       retryJob(connection, this.id, this.#workerId, { due, error: options?.error, now }),
     );
@@ -95,6 +97,11 @@ export class Job<P> {
       failJob(connection, this.id, this.#workerId, { error, now: clock() }),
     );
     this.#settle("fail", done, options?.tx);
+  }
+
+  /** @internal Whether the claim may have to be given up: not settled, or by a transaction that may yet roll back. */
+  get mayBeHeld(): boolean {
+    return !this.#settled || this.#undecided;
   }
 
   /** @internal Ends the attempt on a loop's connection: the loop's body left the job unsettled. */
@@ -126,15 +133,19 @@ export class Job<P> {
       );
     }
     this.#settled = true;
-    pool.onRollback(
-      tx,
-      () => {
+    if (pool.isOwn(tx)) {
+      pool.onRollback(() => {
         this.#settled = false;
-      },
-      () =>
-        pool.readCommitted((connection) =>
-          connection.use(prepareQueueStatements).held.get(this.id, this.#workerId),
-        ) !== null,
-    );
+      });
+      return;
+    }
+    // How a transaction on another handle has ended only the row can tell.
+    this.#undecided = true;
+    pool.whenEnded(tx, () => {
+      this.#undecided = false;
+      this.#settled = !pool.readCommitted(
+        (connection) => connection.use(prepareQueueStatements).held.get(this.id, this.#workerId) !== null,
+      );
+    });
   }
 }

@@ -13,7 +13,7 @@ import { type Backoff, backoff, readBackoff } from "./backoff.ts";
 import { type ClaimHost, type ClaimLoop, ClaimSource } from "./claim-source.ts";
 import { type EnqueueOptions, readEnqueueOptions, readMaxAttempts } from "./enqueue-options.ts";
 import { Job, type JobContext } from "./job.ts";
-import { type Claim, claimJobs, failJob, sweepQueue } from "./operations.ts";
+import { type Claim, claimJobs, failJob, retryJob, sweepQueue } from "./operations.ts";
 import type { ReadyFeed } from "./ready-feed.ts";
 import { prepareQueueStatements } from "./statements.ts";
 
@@ -53,6 +53,9 @@ const CLAIM_OPTIONS = z.strictObject({
   visibilityTimeout: duration.optional(),
   worker: z.string().optional(),
 }) as z.ZodType<ClaimOptions>;
+
+/** Unreadable jobs that a loop buries in one turn: some milliseconds of work. */
+const BURIED_AT_ONCE = 100;
 
 /** What all queues of a honkbun handle share. */
 export interface QueueContext {
@@ -157,7 +160,7 @@ export class Queue<In, Out = In> {
       isNamed ? workerOrCount : (countOrOptions as ClaimOptions | undefined),
       more,
     );
-    if (!Number.isInteger(count) || count < 1) {
+    if (!Number.isSafeInteger(count) || count < 1) {
       throw new RangeError(`claimBatch: count must be an integer of 1 or more, got ${show(count)}`);
     }
     return this.#context.pool.writeAll(undefined, (connection) => this.#claimOn(connection, count, terms));
@@ -177,7 +180,8 @@ export class Queue<In, Out = In> {
       name: this.name,
       feed,
       claimNext: async () =>
-        (await pool.loops.write((connection) => this.#claimOn(connection, 1, terms)))[0] ?? null,
+        (await pool.loops.write((connection) => this.#claimOn(connection, 1, terms, BURIED_AT_ONCE)))[0] ??
+        null,
       retryUnsettled: (job) => quietly(pool.loops.write((connection) => job.retryOn(connection, abandoned))),
       giveBack: (job) => quietly(pool.loops.write((connection) => job.giveBackOn(connection))),
       ended: (loop) => void loops.delete(loop),
@@ -185,7 +189,13 @@ export class Queue<In, Out = In> {
     };
   }
 
-  #claimOn(connection: Connection, count: number, terms: ClaimTerms): Job<Out>[] {
+  /** `maxBuried`: a loop leaves the rest of unreadable jobs to its next turn. */
+  #claimOn(
+    connection: Connection,
+    count: number,
+    terms: ClaimTerms,
+    maxBuried = Number.POSITIVE_INFINITY,
+  ): Job<Out>[] {
     const { clock, nonce } = this.#context;
     const now = clock();
     const claim = {
@@ -198,28 +208,34 @@ export class Queue<In, Out = In> {
     // Expiries are whole seconds: looking once in each finds all. What is found meanwhile is found when there is no more.
     const isSwept = toUnixSeconds(now) === this.#sweptAt;
     if (!isSwept) this.#sweep(connection, now);
-    const jobs = this.#claimReadable(connection, claim);
+    const jobs = this.#claimReadable(connection, claim, maxBuried);
     if (jobs.length > 0 || !isSwept) return jobs;
     this.#sweep(connection, now);
-    return this.#claimReadable(connection, claim);
+    return this.#claimReadable(connection, claim, maxBuried);
   }
 
   /** Claims until there are `count` jobs whose payloads can be read; the others are buried. */
-  #claimReadable(connection: Connection, claim: Claim): Job<Out>[] {
+  #claimReadable(connection: Connection, claim: Claim, maxBuried: number): Job<Out>[] {
     const { count, workerId, now } = claim;
     const jobs: Job<Out>[] = [];
-    for (;;) {
+    for (let buried = 0; ;) {
       const rows = claimJobs(connection, { ...claim, count: count - jobs.length });
       for (const row of rows) {
         try {
           const payload = deserialize(row.payload, this.#schema, `job ${row.id} of ${this.name}`) as Out;
           jobs.push(new Job(row, payload, workerId, this.#jobContext));
         } catch (error) {
-          if (!(error instanceof PayloadError)) throw error;
-          failJob(connection, row.id, workerId, { error, now }); // nobody can run it; the others go on
+          // Nobody can run it as it is; the others go on. Where the schema itself fails, or turns asynchronous, the
+          // payload may be well: that is a failed attempt.
+          if (error instanceof PayloadError) failJob(connection, row.id, workerId, { error, now });
+          else {
+            const due = Math.ceil(now + this.#jobContext.backoff(row.attempts));
+            retryJob(connection, row.id, workerId, { due, error, now });
+          }
+          buried++;
         }
       }
-      if (jobs.length === count || rows.length === 0) return jobs;
+      if (jobs.length === count || rows.length === 0 || buried >= maxBuried) return jobs;
     }
   }
 

@@ -8,7 +8,7 @@ const SPIN = 1;
 const NAP = 0.1;
 /** How often a long wait asks who holds the lock, and for how long the answer must stay "we do, and nothing moves". */
 const HOLDER_CHECK = 25;
-const STUCK_AFTER = 250;
+const STUCK_AFTER = 1_000;
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
@@ -69,8 +69,8 @@ export class LockWait {
       }
       if (stuck.since(waited)) {
         throw new BusyError(
-          "another handle of this process is inside a write transaction, which cannot end while this call waits: " +
-            "send on that handle with { tx }, or use one handle for both (db.sqlite)",
+          "another handle of this process has been inside a write transaction for a second. Unless it is another " +
+            "thread's, it cannot end while this call waits: send on that handle with { tx }, or use db.sqlite for both",
           { cause: error },
         );
       }

@@ -41,11 +41,15 @@ export class Checkpointer {
   check(now: number): void {
     if (this.#closed || now < this.#notBefore || Atomics.load(this.#running, 0) === 1) return;
     this.#notBefore = now + 1;
-    const { log, checkpointed } = this.#wal();
-    const backlog = log - checkpointed;
-    if (backlog < PAGES && (log < EMPTY_FROM || backlog === 0)) return;
-    if (!this.#failed && this.#request()) return;
-    if (backlog >= WITHOUT_THREAD) this.#connection().use(prepareCheckpointStatements).passive.get();
+    try {
+      const { log, checkpointed } = this.#wal();
+      const backlog = log - checkpointed;
+      if (backlog < PAGES && (log < EMPTY_FROM || backlog === 0)) return;
+      if (!this.#failed && this.#request()) return;
+      if (backlog >= WITHOUT_THREAD) this.#connection().use(prepareCheckpointStatements).passive.get();
+    } catch {
+      // The commit that we come after is not to fail for this; the next one asks again.
+    }
   }
 
   close(): void {

@@ -10,8 +10,8 @@ interface Identity {
 /** Notices that the database or its WAL is no longer the file that our connections have open. */
 export class FileIdentity {
   readonly #path: string;
-  readonly #database: Identity | undefined;
-  #wal: Identity | undefined;
+  readonly #database: Identity | null | undefined;
+  #wal: Identity | null | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -34,10 +34,16 @@ export class FileIdentity {
   }
 }
 
-function identify(path: string): Identity | undefined {
-  return statSync(path, { throwIfNoEntry: false });
+/** Null for a file that is gone, undefined where that cannot be told. */
+function identify(path: string): Identity | null | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) ?? null;
+  } catch {
+    return undefined; // such as a folder that may no longer be searched; our connections go on
+  }
 }
 
-function isSame(known: Identity | undefined, found: Identity | undefined): boolean {
+function isSame(known: Identity | null | undefined, found: Identity | null | undefined): boolean {
+  if (known === undefined || found === undefined) return true;
   return known?.ino === found?.ino && known?.dev === found?.dev;
 }

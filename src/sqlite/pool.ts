@@ -13,8 +13,8 @@ import { assertUsable, assertWritable } from "./open-handle.ts";
 import { WriteGroup } from "./write-group.ts";
 import { prepareTransactionStatements, Writer } from "./writer.ts";
 
-/** How often sends look whether the file is still the one with that name. */
-const IDENTITY_CHECK = 1_000;
+/** Milliseconds for which sends trust that the file is still the one with that name. */
+const FILE_CHECK = 1;
 
 export interface PoolOptions {
   readonly synchronous: "normal" | "full";
@@ -47,7 +47,7 @@ export class Pool {
   #readers = 0;
   #loopWriter: Connection | undefined;
   #watch: Connection | undefined;
-  #nextIdentityCheck = 0;
+  #fileCheckedAt = Number.NEGATIVE_INFINITY;
   #replaced: FileReplacedError | null = null;
   #closed = false;
 
@@ -101,12 +101,12 @@ export class Pool {
    * @throws BusyError, TransactionRequiredError, AmbiguousTransactionError, FileReplacedError, ClosedError.
    */
   write<T>(tx: Database | undefined, statement: (connection: Connection) => T): T {
-    return this.#guarded(() => (this.#isOwn(tx) ? this.writer.write(statement) : this.#join(tx, statement)));
+    return this.#guarded(() => (this.isOwn(tx) ? this.writer.write(statement) : this.#join(tx, statement)));
   }
 
   /** The same for several statements, which take effect together or not at all. */
   writeAll<T>(tx: Database | undefined, statements: (connection: Connection) => T): T {
-    if (this.#isOwn(tx)) return this.transaction(() => statements(this.writer.connection));
+    if (this.isOwn(tx)) return this.transaction(() => statements(this.writer.connection));
     return this.write(tx, (connection) => inSavepoint(connection, statements));
   }
 
@@ -115,17 +115,21 @@ export class Pool {
     return this.#guarded(() => this.writer.transaction(fn));
   }
 
-  /**
-   * Calls `rolledBack` if the transaction that a write has just joined does not commit. On `db.transaction` that is
-   * exact; how a transaction on another handle ended only the rows can tell, so `stillThere` is asked.
-   */
-  onRollback(tx: Database | undefined, rolledBack: () => void, stillThere: () => boolean): void {
-    if (this.#isOwn(tx)) this.writer.onRollback(rolledBack);
-    else {
-      this.#foreign.whenEnded(tx, () => {
-        if (!this.#closed && stillThere()) rolledBack();
-      });
-    }
+  /** Whether a write with this option goes to the application's connection, joining `db.transaction` where one is open. */
+  isOwn(tx: Database | undefined): tx is undefined {
+    return tx === undefined || (this.writer.inTransaction && tx === this.writer.connection.handle);
+  }
+
+  /** Calls `undo` if the open `db.transaction`, or the innermost savepoint of it, is rolled back. */
+  onRollback(undo: () => void): void {
+    this.writer.onRollback(undo);
+  }
+
+  /** Calls `listener` soon after the transaction on a handle of the application has ended, one way or the other. */
+  whenEnded(tx: Database, listener: () => void): void {
+    this.#foreign.whenEnded(tx, () => {
+      if (!this.#closed) listener();
+    });
   }
 
   /** Reads what is committed. A call inside another gets a connection of its own, so that no snapshot is shared. */
@@ -154,6 +158,21 @@ export class Pool {
     return this.path === null && this.writer.isOccupied;
   }
 
+  /**
+   * Writes on the loops' connection what cannot be put off, waiting for the lock like a user's call.
+   * @returns false when that cannot be: the application is inside a transaction on the only connection
+   */
+  writeLast(statements: (connection: Connection) => unknown): boolean {
+    const connection = this.#loops();
+    if (connection.handle.inTransaction) return false;
+    const { begin, commit } = connection.use(prepareTransactionStatements);
+    this.#wait.run(() => begin.run());
+    statements(connection);
+    commit.run();
+    this.#committed();
+    return true;
+  }
+
   /** Calls `listener` after each commit of ours, on whatever connection. */
   onCommit(listener: () => void): void {
     this.#listeners.push(listener);
@@ -161,9 +180,9 @@ export class Pool {
 
   /** Why nothing can be written or read any more, looked up now. */
   checkFailure(): FileReplacedError | ClosedError | null {
+    if (this.#closed) return new ClosedError("this honkbun handle is closed");
     this.#replaced ??= this.#identity?.check() ?? null; // remembered, because it cannot come right again
     if (this.#replaced !== null) return this.#replaced;
-    if (this.#closed) return new ClosedError("this honkbun handle is closed");
     if (this.path === null && this.writer.isClosed)
       return new ClosedError("the bun:sqlite handle was closed");
     return null;
@@ -180,12 +199,14 @@ export class Pool {
     for (const handle of this.#opened.reverse()) handle.close(true);
   }
 
-  #isOwn(tx: Database | undefined): tx is undefined {
-    return tx === undefined || (this.writer.inTransaction && tx === this.writer.connection.handle);
-  }
-
   /** On a file that lost its name nothing is written; and there SQLite fails in ways that explain nothing. */
   #guarded<T>(write: () => T): T {
+    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
+    const now = performance.now();
+    if (now - this.#fileCheckedAt >= FILE_CHECK) {
+      this.#fileCheckedAt = now;
+      this.#replaced ??= this.#identity?.check() ?? null;
+    }
     if (this.#replaced !== null) throw this.#replaced;
     try {
       return write();
@@ -197,20 +218,13 @@ export class Pool {
   #join<T>(tx: Database | undefined, work: (connection: Connection) => T): T {
     const connection = this.#foreign.join(tx as Database);
     const result = this.#wait.run(() => work(connection));
-    this.#foreign.whenEnded(tx as Database, () => {
-      if (!this.#closed) this.#committed();
-    });
+    this.whenEnded(tx as Database, () => this.#committed());
     return result;
   }
 
   #committed(): void {
     for (const listener of this.#listeners) listener();
-    const now = performance.now();
-    this.#checkpointer?.check(now);
-    if (now >= this.#nextIdentityCheck) {
-      this.#nextIdentityCheck = now + IDENTITY_CHECK;
-      this.checkFailure();
-    }
+    this.#checkpointer?.check(performance.now());
   }
 
   /** What is refused is refused before anything is written, be it the change of the journal mode. */

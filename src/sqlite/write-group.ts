@@ -44,17 +44,6 @@ export class WriteGroup {
     });
   }
 
-  /**
-   * Writes at once, for what cannot be put off: when closing. It tries for a moment.
-   * @returns false when somebody else held the lock all the while
-   */
-  writeNow(work: (connection: Connection) => unknown): boolean {
-    const connection = this.#connection();
-    if (!this.#begin(connection)) return false;
-    this.#run(connection, [{ work, resolve: () => {}, reject: () => {} }]);
-    return true;
-  }
-
   /** Rejects what is not yet committed, and everything that comes later, with `error`. */
   close(error: Error): void {
     this.#closed = error;
@@ -120,7 +109,7 @@ export class WriteGroup {
       for (const entry of entries) entry.reject(error);
       return;
     }
-    this.#committed();
     for (const settled of settle) settled();
+    this.#committed();
   }
 }

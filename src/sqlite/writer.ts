@@ -1,5 +1,6 @@
 import type { Database } from "bun:sqlite";
 
+import { show } from "../duration.ts";
 import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection, Statement } from "./connection.ts";
@@ -61,6 +62,7 @@ export class Writer {
    * @throws TypeError when `fn` returns a promise; AmbiguousTransactionError inside a transaction that is not ours.
    */
   transaction<T>(fn: (tx: Database) => T): T {
+    if (typeof fn !== "function") throw new TypeError(`transaction: fn must be a function, got ${show(fn)}`);
     const nested = this.#depth > 0;
     const { begin, commit, rollback, savepoint, release, rollbackTo } = this.connection.use(
       prepareTransactionStatements,

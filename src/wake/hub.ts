@@ -7,7 +7,9 @@ import { WalWatcher } from "./wal-watcher.ts";
 
 /** Timers are measured by another clock than instants: after a jump of the latter a deadline is late by at most this. */
 const LONGEST_TIMER = 1_000;
+/** Milliseconds before reading is tried again when it failed, doubled up to the other while it goes on failing. */
 const RETRY = 5;
+const LONGEST_RETRY = 1_000;
 /** Milliseconds between two checks whether the file is still there: after events, and on safety looks. */
 const FILE_CHECK = 1;
 const IDLE_FILE_CHECK = 1_000;
@@ -60,6 +62,7 @@ export class WakeHub {
   #soon: NodeJS.Immediate | undefined;
   #more = false;
   #again: Timer | undefined;
+  #retry = RETRY;
   /** The earliest of all feeds. */
   #deadline = Number.POSITIVE_INFINITY;
   #deadlineTimer: Timer | undefined;
@@ -166,7 +169,7 @@ export class WakeHub {
     if (isWatchable) this.#version = this.#pool.dataVersion(); // first, because it may throw
     this.#keepAlive = setInterval(() => {}, FOREVER);
     if (safetyInterval !== false) {
-      this.#safetyTimer = setInterval(() => this.#onSafety(), safetyInterval);
+      this.#safetyTimer = setInterval(() => this.#onSafety(), Math.min(safetyInterval, FOREVER));
       this.#safetyTimer.unref();
     }
     if (isWatchable && mode !== "watch") this.#poller.start();
@@ -246,6 +249,7 @@ export class WakeHub {
       return;
     }
     this.#more = false;
+    let failed = false;
     for (const feed of this.#feeds) {
       try {
         if (feed.collect()) {
@@ -253,19 +257,26 @@ export class WakeHub {
           this.lookSoon();
         }
       } catch (error) {
+        failed = true;
         this.#lookAgain(error);
       }
     }
+    if (failed) return; // a deadline that has passed would make us try again at once
+    this.#retry = RETRY;
     this.deadlineChanged();
   }
 
   /** The wake must not be lost because reading failed, or is not possible yet. */
   #lookAgain(error?: unknown): void {
-    if (error !== undefined) this.#report(error, "wake");
-    this.#again ??= setTimeout(() => {
+    if (this.#again !== undefined) return;
+    if (error !== undefined) {
+      this.#report(error, "wake");
+      this.#retry = Math.min(this.#retry * 2, LONGEST_RETRY);
+    }
+    this.#again = setTimeout(() => {
       this.#again = undefined;
       this.#collectAll();
-    }, RETRY);
+    }, this.#retry);
   }
 
   /**

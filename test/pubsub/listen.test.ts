@@ -93,6 +93,46 @@ for (const file of [false, true]) {
       expect(heard).toEqual([0, 1, 2]);
     });
 
+    test("hears what follows when it was attached in a transaction that rolled back", async () => {
+      using db = database({ file });
+      const heard: unknown[] = [];
+      expect(() =>
+        db.transaction(() => {
+          for (let lost = 0; lost < 5; lost++) db.notify("c", "no");
+          db.listen("c", ({ payload }) => void heard.push(payload));
+          throw new Error("no");
+        }),
+      ).toThrow("no");
+      db.notify("c", "yes");
+      await eventually(() => heard.length > 0, "the committed one is heard");
+      expect(heard).toEqual(["yes"]);
+    });
+
+    test("delivers each once, in order, also when a listener moves the clock", async () => {
+      using db = database({ file });
+      const heard: unknown[] = [];
+      db.listen("c", ({ payload }) => {
+        heard.push(payload);
+        db.clock.advance(1); // which has everything collected
+      });
+      for (let n = 0; n < 4; n++) db.notify("c", n);
+      await eventually(() => heard.length >= 4, "all are heard");
+      expect(heard).toEqual([0, 1, 2, 3]);
+    });
+
+    test("gives nothing to a source that another listener of the channel has just ended", async () => {
+      using db = database({ file });
+      let ended = false;
+      db.listen("c", () => {
+        void source.return?.();
+        ended = true;
+      });
+      const source = db.listen("c");
+      db.notify("c");
+      await eventually(() => ended, "it is ended");
+      expect((await source.next()).done).toBe(true);
+    });
+
     test("ends normally by break, by its signal and by close", async () => {
       using db = database({ file });
       const controller = new AbortController();
@@ -210,6 +250,11 @@ describe("notify and listen refuse", () => {
       "listen: signal: must be an AbortSignal",
     ],
     ["a BigInt", () => db.notify("c", 1n), "notify: the payload cannot be stored as JSON"],
+    [
+      "an unknown option of notify",
+      () => db.notify("c", 1, { txx: 1 } as never),
+      "notify: unknown option txx",
+    ],
     ["a function", () => db.notify("c", () => {}), "notify: the payload cannot be stored as JSON: function"],
   ];
   for (const [what, call, message] of bad) test(what, () => expect(call).toThrow(message));

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 
 import { z } from "zod";
@@ -6,6 +7,7 @@ import { type Honkbun, type Job, open } from "../../src/index.ts";
 import { database } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
+import { Process } from "../support/process.ts";
 
 const payloads = (jobs: Job<unknown>[]): unknown[] => jobs.map((job) => job.payload);
 const rows = (db: Honkbun, table: string): unknown[] => db.sqlite.query(`SELECT * FROM ${table}`).all();
@@ -270,6 +272,24 @@ for (const file of [false, true]) {
       expect(queue.claimBatch(1)).toMatchObject([{ attempt: 3 }]);
     });
 
+    test("retries a job whose settling was rolled back as the body threw", async () => {
+      using folder = new Folder();
+      using db = open(folder.file());
+      const queue = db.queue<number>("q", { backoff: { base: 0, jitter: 0 } });
+      queue.enqueue(1);
+      using mine = new Database(folder.file());
+      const loop = (async () => {
+        for await (const job of queue.claim()) {
+          mine.run("BEGIN");
+          job.ack({ tx: mine });
+          mine.run("ROLLBACK");
+          throw new Error("mine");
+        }
+      })();
+      await expect(loop).rejects.toThrow("mine");
+      expect(queue.claimBatch(1)).toMatchObject([{ attempt: 2 }]);
+    });
+
     test("leaves a job alone that its body has settled before break", async () => {
       using db = database({ file });
       db.queue("q").enqueue(1);
@@ -323,16 +343,97 @@ for (const file of [false, true]) {
   });
 }
 
+describe("a schema that fails on a stored payload", () => {
+  test("is a failed attempt, and does not hold up the jobs behind", () => {
+    using db = database();
+    const schema = z.string().transform((text) => JSON.parse(text) as unknown); // throws instead of reporting
+    db.sqlite.run(
+      `INSERT INTO _honker_live (queue, payload, max_attempts) VALUES ('q', '"not json"', 1), ('q', '"1"', 3)`,
+    );
+    const queue = db.queue("q", { schema });
+    expect(payloads(queue.claimBatch(1))).toEqual([1]);
+    expect(rows(db, "_honker_dead")).toMatchObject([
+      { id: 1, last_error: expect.stringContaining("the schema") },
+    ]);
+  });
+});
+
+describe("unreadable jobs", () => {
+  test("are buried by a loop in bounded portions, however many there are", async () => {
+    using db = database();
+    db.transaction((tx) => {
+      const insert = tx.prepare("INSERT INTO _honker_live (queue, payload) VALUES ('q', 'oops')");
+      for (let n = 0; n < 1_000; n++) insert.run();
+    });
+    db.queue("q").enqueue("fine");
+    let turns = 0;
+    const turn = setInterval(() => turns++, 0);
+    expect((await db.queue("q").claim().next()).value.payload).toBe("fine");
+    clearInterval(turn);
+    expect(turns).toBeGreaterThan(1); // the event loop went on between portions
+    expect(rows(db, "_honker_dead")).toHaveLength(1_000);
+  });
+});
+
 describe("close", () => {
+  const states = (folder: Folder): unknown[] => {
+    using again = open(folder.file());
+    return again.sqlite.query("SELECT state, attempts FROM _honker_live ORDER BY id").all();
+  };
+  const GIVEN_BACK = { state: "pending", attempts: 0 };
+
   test("gives the job of a running loop back without using an attempt", async () => {
     using folder = new Folder();
     const db = open(folder.file());
     db.queue("q").enqueue(1);
-    const { value: job } = await db.queue("q").claim().next();
-    expect(job.attempt).toBe(1);
+    await db.queue("q").claim().next();
     db.close();
-    using again = open(folder.file());
-    expect(again.queue("q").claimBatch(1)).toMatchObject([{ attempt: 1 }]);
+    expect(states(folder)).toEqual([GIVEN_BACK]);
+  });
+
+  test("gives back every job that its loops hold", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    for (let n = 0; n < 3; n++) db.queue("q").enqueue(n);
+    const jobs = db.queue("q").claim();
+    const [first] = await Promise.all([jobs.next(), jobs.next(), jobs.next()]);
+    first.value.ack();
+    db.close();
+    expect(states(folder)).toEqual([GIVEN_BACK, GIVEN_BACK]);
+  });
+
+  test("gives back a job whose loop is just ending", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    db.queue("q").enqueue(1);
+    const jobs = db.queue("q").claim();
+    await jobs.next();
+    const ended = jobs.return?.(); // its retry is not yet written
+    db.close();
+    await ended;
+    expect(states(folder)).toEqual([GIVEN_BACK]);
+  });
+
+  test("gives back a job that a loop with an aborted signal works on", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    db.queue("q").enqueue(1);
+    const controller = new AbortController();
+    await db.queue("q").claim({ signal: controller.signal }).next();
+    controller.abort();
+    db.close();
+    expect(states(folder)).toEqual([GIVEN_BACK]);
+  });
+
+  test("waits for the write lock to give jobs back", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    db.queue("q").enqueue(1);
+    await db.queue("q").claim().next();
+    await using holder = new Process("foreign-writer", folder.file());
+    await holder.ask({ hold: 200 });
+    db.close();
+    expect(states(folder)).toEqual([GIVEN_BACK]);
   });
 
   test("is idempotent, and everything after it says so", () => {

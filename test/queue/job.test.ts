@@ -101,6 +101,8 @@ describe("job.retry", () => {
     ]);
     expect(delays({ type: "linear", base: 10, jitter: 0 })).toEqual([10, 20, 30, 40, 50]);
     expect(delays({ type: "fixed", base: "1s", jitter: 0 })).toEqual([1_000, 1_000, 1_000, 1_000, 1_000]);
+    for (const delay of delays({ base: "1m", max: "1m", jitter: 1 }))
+      expect(delay).toBeLessThanOrEqual(60_000);
     expect(delays((attempt) => attempt ** 3)).toEqual([1, 8, 27, 64, 125]);
     for (const [index, delay] of delays(undefined).entries()) {
       expect(delay).toBeWithin(5_000 * 2 ** index * 0.8, 5_000 * 2 ** index * 1.2 + 1);
