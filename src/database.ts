@@ -184,8 +184,10 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.close();
   }
 
-  /** Closes at once: ends every loop and listener, and gives back the jobs that claim loops hold, without using an attempt. Waits
-   * for the write lock to do so, at most `busyTimeout`. Idempotent. */
+  /**
+   * Closes at once: ends every loop and listener, and gives back the jobs that claim loops hold, without using an attempt.
+   * Waits for the write lock to do so, at most `busyTimeout`. Idempotent.
+   */
   close(): void {
     if (this.#pool.isClosed) return;
     if (this.#pool.writer.inTransaction)
