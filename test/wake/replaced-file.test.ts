@@ -67,6 +67,16 @@ test("a sender that waits for nothing notices as well", async () => {
   }, "a send is refused");
 });
 
+test("not one send goes into a file that was taken away, though SQLite would take it", () => {
+  using folder = new Folder();
+  using db = open(folder.file());
+  db.queue("q").enqueue(1);
+  for (const suffix of ["", "-wal", "-shm"]) unlinkSync(folder.file() + suffix);
+  using other = open(folder.file()); // takes longer than a send trusts the last check
+  expect(() => db.queue("q").enqueue(2)).toThrow(expect.objectContaining(REPLACED));
+  expect(other.queue("q").claimBatch(9)).toEqual([]);
+});
+
 async function rejection(promise: Promise<unknown>): Promise<unknown> {
   try {
     await promise;
