@@ -92,8 +92,10 @@ export class PubSub implements Feed, ListenerHost {
     }
     if (isFirst) this.#cursor = after;
     // In memory the count of ids includes what the open transaction has sent, and may yet take back.
-    this.#pool.onRollback(() => {
-      if (!this.#pool.isClosed) this.#rewind(this.#lastId());
+    this.#pool.onEnd({
+      rolledBack: () => {
+        if (!this.#pool.isClosed) this.#rewind(this.#lastId());
+      },
     });
     const listener =
       callback === undefined

@@ -134,8 +134,10 @@ export class Job<P> {
     }
     this.#settled = true;
     if (pool.isOwn(tx)) {
-      pool.onRollback(() => {
-        this.#settled = false;
+      pool.onEnd({
+        rolledBack: () => {
+          this.#settled = false;
+        },
       });
       return;
     }

@@ -4,6 +4,7 @@ import { statSync } from "node:fs";
 import { TransactionRequiredError } from "../errors.ts";
 import { Connection } from "./connection.ts";
 import { pathOf } from "./open-file.ts";
+import { isInTransaction } from "./transaction.ts";
 
 const LONGEST_PAUSE = 16;
 
@@ -76,13 +77,5 @@ export class ForeignHandles {
       statSync(this.#path, { throwIfNoEntry: false }),
     ];
     return theirs !== undefined && theirs.ino === ours?.ino && theirs.dev === ours.dev;
-  }
-}
-
-function isInTransaction(handle: Database): boolean {
-  try {
-    return handle.inTransaction;
-  } catch {
-    return false; // closed, which rolled it back
   }
 }

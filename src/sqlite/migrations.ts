@@ -2,7 +2,7 @@ import { OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
 import { HONKER_TABLES, LIVE_COLUMNS, LIVE_INDEXES, OWN_TABLES } from "./schema.ts";
-import { prepareTransactionStatements } from "./writer.ts";
+import { finishTransaction, prepareTransactionStatements } from "./transaction.ts";
 
 /** Each runs once per file, in order, all that are missing in one transaction. What has been released is never edited. */
 const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
@@ -26,9 +26,9 @@ export const SCHEMA_VERSION: number = MIGRATIONS.length;
  */
 export function migrate(connection: Connection, path: string, wait: LockWait, now: number): void {
   if (readVersion(connection, path, wait) === SCHEMA_VERSION) return;
-  const { begin, commit, rollback } = connection.use(prepareTransactionStatements);
+  const { begin } = connection.use(prepareTransactionStatements);
   wait.run(() => begin.run());
-  try {
+  finishTransaction(connection, () => {
     // Another process may have been here between the look and the lock.
     const version = readVersion(connection, path, wait);
     connection.execute(
@@ -41,11 +41,7 @@ export function migrate(connection: Connection, path: string, wait: LockWait, no
         now,
       ]);
     }
-    commit.run();
-  } catch (error) {
-    if (connection.handle.inTransaction) rollback.run();
-    throw error;
-  }
+  });
 }
 
 /**

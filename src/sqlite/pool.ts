@@ -10,8 +10,9 @@ import { holdsWriteLock } from "./lock-holder.ts";
 import { migrate, readVersion } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
 import { assertUsable, assertWritable } from "./open-handle.ts";
+import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
 import { WriteGroup } from "./write-group.ts";
-import { prepareTransactionStatements, Writer } from "./writer.ts";
+import { type Consequence, Writer } from "./writer.ts";
 
 /** Milliseconds for which sends trust that the file is still the one with that name. */
 const FILE_CHECK = 1;
@@ -107,7 +108,7 @@ export class Pool {
   /** The same for several statements, which take effect together or not at all. */
   writeAll<T>(tx: Database | undefined, statements: (connection: Connection) => T): T {
     if (this.isOwn(tx)) return this.transaction(() => statements(this.writer.connection));
-    return this.write(tx, (connection) => inSavepoint(connection, statements));
+    return this.write(tx, (connection) => inSavepoint(connection, () => statements(connection)));
   }
 
   /** Runs the application's code in a transaction on its connection. */
@@ -120,9 +121,9 @@ export class Pool {
     return tx === undefined || (this.writer.inTransaction && tx === this.writer.connection.handle);
   }
 
-  /** Calls `undo` if the open `db.transaction`, or the innermost savepoint of it, is rolled back. */
-  onRollback(undo: () => void): void {
-    this.writer.onRollback(undo);
+  /** Waits for the end of the open `db.transaction`; without one, what was written is committed already. */
+  onEnd(consequence: Consequence): void {
+    this.writer.onEnd(consequence);
   }
 
   /** Calls `listener` soon after the transaction on a handle of the application has ended, one way or the other. */
@@ -165,10 +166,9 @@ export class Pool {
   writeLast(statements: (connection: Connection) => unknown): boolean {
     const connection = this.#loops();
     if (connection.handle.inTransaction) return false;
-    const { begin, commit } = connection.use(prepareTransactionStatements);
+    const { begin } = connection.use(prepareTransactionStatements);
     this.#wait.run(() => begin.run());
-    statements(connection);
-    commit.run();
+    finishTransaction(connection, () => statements(connection));
     this.#committed();
     return true;
   }
@@ -273,22 +273,6 @@ export class Pool {
     const { path } = this;
     if (path === null) return undefined;
     return { isThisProcess: () => holdsWriteLock(path), lastCommit: () => this.dataVersion() };
-  }
-}
-
-function inSavepoint<T>(connection: Connection, statements: (connection: Connection) => T): T {
-  const { savepoint, release, rollbackTo } = connection.use(prepareTransactionStatements);
-  savepoint.run();
-  try {
-    const result = statements(connection);
-    release.run();
-    return result;
-  } catch (error) {
-    if (connection.handle.inTransaction) {
-      rollbackTo.run();
-      release.run();
-    }
-    throw error;
   }
 }
 

@@ -1,6 +1,6 @@
 import { isBusy } from "./busy.ts";
 import type { Connection } from "./connection.ts";
-import { prepareTransactionStatements } from "./writer.ts";
+import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
 
 /** How long one try may ask for the lock again and again; longer would be felt by the event loop. */
 const SPIN = 0.2;
@@ -87,25 +87,20 @@ export class WriteGroup {
   }
 
   #run(connection: Connection, entries: readonly Entry[]): void {
-    const { commit, rollback, savepoint, release, rollbackTo } = connection.use(prepareTransactionStatements);
     const settle: (() => void)[] = [];
     try {
-      for (const { work, resolve, reject } of entries) {
-        savepoint.run();
-        try {
-          const value = work(connection);
-          release.run();
-          settle.push(() => resolve(value));
-        } catch (error) {
-          if (!connection.handle.inTransaction) throw error; // SQLite gave the whole transaction up
-          rollbackTo.run();
-          release.run();
-          settle.push(() => reject(error));
+      finishTransaction(connection, () => {
+        for (const { work, resolve, reject } of entries) {
+          try {
+            const value = inSavepoint(connection, () => work(connection));
+            settle.push(() => resolve(value));
+          } catch (error) {
+            if (!connection.handle.inTransaction) throw error; // SQLite gave the whole transaction up
+            settle.push(() => reject(error));
+          }
         }
-      }
-      commit.run();
+      });
     } catch (error) {
-      if (connection.handle.inTransaction) rollback.run();
       for (const entry of entries) entry.reject(error);
       return;
     }

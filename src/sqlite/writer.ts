@@ -3,7 +3,14 @@ import type { Database } from "bun:sqlite";
 import { show } from "../duration.ts";
 import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
-import type { Connection, Statement } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
+
+/** What follows from the end of a transaction. */
+export interface Consequence {
+  readonly committed?: () => void;
+  readonly rolledBack?: () => void;
+}
 
 /** The application's connection, and the transactions that `db.transaction` begins on it. */
 export class Writer {
@@ -12,8 +19,8 @@ export class Writer {
   readonly #committed: () => void;
   #depth = 0;
   #closed = false;
-  /** What to take back when the open transaction, or the savepoint above a mark, is rolled back. */
-  #undo: (() => void)[] = [];
+  /** What hangs on the open transaction; what was added above a mark hangs on the innermost savepoint. */
+  #consequences: Consequence[] = [];
 
   /** `committed` is called after every commit of ours on this connection. */
   constructor(connection: Connection, wait: LockWait, committed: () => void) {
@@ -64,56 +71,35 @@ export class Writer {
   transaction<T>(fn: (tx: Database) => T): T {
     if (typeof fn !== "function") throw new TypeError(`transaction: fn must be a function, got ${show(fn)}`);
     const nested = this.#depth > 0;
-    const { begin, commit, rollback, savepoint, release, rollbackTo } = this.connection.use(
-      prepareTransactionStatements,
-    );
-    if (nested) {
-      this.#assertStillOpen();
-      savepoint.run();
-    } else {
+    if (nested) this.#assertStillOpen();
+    else {
       this.#assertNoTransaction();
+      const { begin } = this.connection.use(prepareTransactionStatements);
       this.#wait.run(() => begin.run());
     }
-    const mark = this.#undo.length;
-    let committed = false;
+    const mark = this.#consequences.length;
+    const end = nested ? inSavepoint : finishTransaction;
     this.#depth++;
+    let result: T;
     try {
-      const result = fn(this.#handle);
-      if (isThenable(result)) {
-        result.then(undefined, () => {}); // its rejection, if any, comes after the error below
-        throw new TypeError(
-          "transaction: the callback returned a promise, and its transaction was rolled back. " +
-            "A transaction is synchronous: await first, then write",
-        );
-      }
-      this.#assertStillOpen();
-      (nested ? release : commit).run();
-      committed = !nested;
-      return result;
+      result = end(this.connection, () => this.#call(fn));
     } catch (error) {
-      // SQLite itself rolls back on some errors (disk full, I/O); then there is nothing left to end.
-      if (!this.#closed && this.#handle.inTransaction) {
-        if (nested) {
-          rollbackTo.run();
-          release.run();
-        } else {
-          rollback.run();
-        }
-      }
-      for (const undo of this.#undo.splice(mark).reverse()) undo();
+      for (const { rolledBack } of this.#consequences.splice(mark).reverse()) rolledBack?.();
       throw error;
     } finally {
       this.#depth--;
-      if (committed) {
-        this.#undo = [];
-        this.#committed();
-      }
     }
+    if (!nested) {
+      this.#committed();
+      for (const { committed } of this.#consequences.splice(0)) committed?.();
+    }
+    return result;
   }
 
-  /** Calls `undo` if the open transaction of ours is rolled back. */
-  onRollback(undo: () => void): void {
-    if (this.#depth > 0) this.#undo.push(undo);
+  /** Waits for the end of the open transaction; without one, what was written is committed already. */
+  onEnd(consequence: Consequence): void {
+    if (this.#depth > 0) this.#consequences.push(consequence);
+    else consequence.committed?.();
   }
 
   close(): void {
@@ -122,6 +108,19 @@ export class Writer {
 
   get #handle(): Database {
     return this.connection.handle;
+  }
+
+  #call<T>(fn: (tx: Database) => T): T {
+    const result = fn(this.#handle);
+    if (isThenable(result)) {
+      result.then(undefined, () => {}); // its rejection, if any, comes after the error below
+      throw new TypeError(
+        "transaction: the callback returned a promise, and its transaction was rolled back. " +
+          "A transaction is synchronous: await first, then write",
+      );
+    }
+    this.#assertStillOpen();
+    return result;
   }
 
   #assertNoTransaction(): void {
@@ -149,27 +148,6 @@ export class Writer {
       );
     }
   }
-}
-
-interface TransactionStatements {
-  readonly begin: Statement;
-  readonly commit: Statement;
-  readonly rollback: Statement;
-  readonly savepoint: Statement;
-  readonly release: Statement;
-  readonly rollbackTo: Statement;
-}
-
-/** IMMEDIATE: a read that is followed by a write in a deferred transaction fails as soon as anybody else writes between. */
-export function prepareTransactionStatements(connection: Connection): TransactionStatements {
-  return {
-    begin: connection.prepare("BEGIN IMMEDIATE"),
-    commit: connection.prepare("COMMIT"),
-    rollback: connection.prepare("ROLLBACK"),
-    savepoint: connection.prepare("SAVEPOINT honkbun"),
-    release: connection.prepare("RELEASE honkbun"),
-    rollbackTo: connection.prepare("ROLLBACK TO honkbun"),
-  };
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
