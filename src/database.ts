@@ -11,8 +11,9 @@ import type { InferInput, InferOutput, Schema } from "./payload.ts";
 import type { ListenOptions, Notification } from "./pubsub/listener.ts";
 import { Pruning } from "./pubsub/pruning.ts";
 import { PubSub } from "./pubsub/pubsub.ts";
-import { Queue, type QueueContext, type QueueOptions } from "./queue/queue.ts";
-import { ReadyFeed } from "./queue/ready-feed.ts";
+import { type QueueContext, queueContext } from "./queue/queue-context.ts";
+import type { QueueOptions, QueueSchemas } from "./queue/queue-options.ts";
+import { Queue } from "./queue/queue.ts";
 import type { Source } from "./source.ts";
 import { Pool } from "./sqlite/pool.ts";
 import type { Tx, TxOption } from "./transaction-option.ts";
@@ -108,14 +109,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
       new Pruning(this.#pool, clock, keep, report),
       report,
     );
-    this.#queues = {
-      pool: this.#pool,
-      clock,
-      feed: new ReadyFeed(this.#pool, this.#hub, clock),
-      loops: new Set(),
-      report,
-      nonce: nonces(),
-    };
+    this.#queues = queueContext(this.#pool, this.#hub, clock, this.#emitter);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -132,13 +126,17 @@ export class Honkbun implements Disposable, AsyncDisposable {
     return this.#pool.transaction(fn);
   }
 
-  /** A queue of jobs, typed by a schema or by a type argument. Keeps no registry: the options belong to the handle. */
-  queue<S extends Schema>(
+  /**
+   * A queue of jobs, typed by schemas (of the payload, and of the result) or by type arguments. Keeps no registry: the
+   * options belong to the handle.
+   * @throws TypeError, RangeError
+   */
+  queue<S extends Schema, R extends Schema = Schema>(
     name: string,
-    options: QueueOptions & { readonly schema: S },
-  ): Queue<InferInput<S>, InferOutput<S>>;
-  queue<P = unknown>(name: string, options?: QueueOptions): Queue<P, P>;
-  queue(name: string, options?: QueueOptions & { readonly schema?: Schema }): Queue<unknown, unknown> {
+    options: QueueOptions & { readonly schema: S; readonly result?: R | undefined },
+  ): Queue<InferInput<S>, InferOutput<S>, InferOutput<R>>;
+  queue<P = unknown, R = unknown>(name: string, options?: QueueOptions): Queue<P, P, R>;
+  queue(name: string, options?: QueueOptions & QueueSchemas): Queue<unknown, unknown> {
     return new Queue(this.#queues, name, options);
   }
 
@@ -194,6 +192,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
       throw new ClosedError("close: db.transaction is running; close after it");
     this.#pubsub.close();
     this.#closeClaimLoops();
+    this.#queues.watches.endAll();
     this.#hub.close();
     this.#pool.close();
   }
@@ -213,18 +212,18 @@ export class Honkbun implements Disposable, AsyncDisposable {
 
   #closeClaimLoops(): void {
     const { loops, report } = this.#queues;
-    const all = [...loops];
-    for (const loop of all) loop.end();
-    const held = all.flatMap((loop) => [...loop.held]);
-    if (held.length === 0 || this.#pool.checkFailure() !== null) return;
+    const held = loops.endAll();
+    if (held.length === 0) return;
     try {
       // Where it is in vain, their visibility timeout gives them back.
-      this.#pool.writeLast((connection) => {
-        for (const job of held) job.giveBackOn(connection);
-      });
+      if (this.#pool.checkFailure() === null)
+        this.#pool.writeLast((connection) => {
+          for (const job of held) job.giveBackOn(connection);
+        });
     } catch (error) {
       report(error, "close");
     }
+    for (const job of held) job.lose(new ClosedError("this honkbun handle was closed"));
   }
 }
 
@@ -235,11 +234,4 @@ function wholeMilliseconds(clock: Clock): Clock {
     if (Number.isSafeInteger(now) && now >= 0) return now;
     throw new TypeError(`open: clock must return epoch milliseconds, got ${show(now)}`);
   };
-}
-
-/** Text that is unique in all processes, for ever: a random part for the handle, and a count. */
-function nonces(): () => string {
-  const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
-  let count = 0;
-  return () => `${random}.${(count++).toString(36)}`;
 }

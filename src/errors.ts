@@ -93,3 +93,13 @@ export class LaggedError extends HonkbunError {
     this.missed = missed;
   }
 }
+
+/** The job was cancelled, here or in another process: the reason of `job.signal`, and of a wait for its result. */
+export class JobCancelledError extends HonkbunError {
+  readonly code = "HONKBUN_JOB_CANCELLED";
+}
+
+/** The job was not claimed within its `expiresIn`. */
+export class JobExpiredError extends HonkbunError {
+  readonly code = "HONKBUN_JOB_EXPIRED";
+}

@@ -4,7 +4,32 @@ import { show } from "./duration.ts";
 export interface Events {
   /** Something failed in the background, where no call could throw. Without a listener it is printed to stderr. */
   error: { readonly error: unknown; readonly where: string };
+  /** An attempt failed, and another will follow. */
+  "job:retried": JobEvent;
+  /** A job was buried: failed for good, out of attempts, expired or unreadable. */
+  "job:dead": JobEvent;
+  /** A job was acknowledged. */
+  "job:completed": JobEvent;
+  /** A claim loop asked for its next job, or ended, without settling this one. */
+  "job:unsettled": JobEvent;
 }
+
+/** What this process did to a job; reported once it is committed. */
+export interface JobEvent {
+  readonly id: number;
+  readonly queue: string;
+  /** The number of the attempt, from 1. */
+  readonly attempt: number;
+  readonly error?: unknown;
+}
+
+const EVENTS = new Set<string>([
+  "error",
+  "job:retried",
+  "job:dead",
+  "job:completed",
+  "job:unsettled",
+] satisfies (keyof Events)[]);
 
 /** Ends what it stands for when disposed. Disposing again does nothing. */
 export interface Subscription extends Disposable {}
@@ -14,7 +39,7 @@ export class Emitter {
   readonly #listeners = new Map<keyof Events, Set<(event: never) => void>>();
 
   on<E extends keyof Events>(event: E, listener: (event: Events[E]) => void): Subscription {
-    if (event !== "error") throw new TypeError(`on: there is no event ${show(event)}`);
+    if (!EVENTS.has(event)) throw new TypeError(`on: there is no event ${show(event)}`);
     if (typeof listener !== "function")
       throw new TypeError(`on: listener must be a function, got ${show(listener)}`);
     const set = this.#listeners.get(event) ?? new Set();

@@ -6,18 +6,23 @@ export {
   BusyError,
   ClaimLostError,
   HonkbunError,
+  JobCancelledError,
+  JobExpiredError,
   JobSettledError,
   LaggedError,
   PayloadError,
   TransactionRequiredError,
 } from "./errors.ts";
-export type { Events, Subscription } from "./events.ts";
+export type { Events, JobEvent, Subscription } from "./events.ts";
 export type { Retention } from "./options.ts";
 export type { ListenOptions, Notification } from "./pubsub/listener.ts";
 export type { Backoff } from "./queue/backoff.ts";
 export type { EnqueueOptions } from "./queue/enqueue-options.ts";
+export type { DeadJob } from "./queue/dead-letters.ts";
 export type { Job } from "./queue/job.ts";
-export type { ClaimOptions, Queue, QueueOptions } from "./queue/queue.ts";
+export type { AttemptError, JobInfo, JobState } from "./queue/job-info.ts";
+export type { Queue } from "./queue/queue.ts";
+export type { ClaimOptions, QueueOptions } from "./queue/queue-options.ts";
 export type { SignalOption } from "./signal.ts";
 export type { Source } from "./source.ts";
 export type { Tx, TxOption } from "./transaction-option.ts";

@@ -55,3 +55,34 @@ export function assertName(value: unknown, what: string): asserts value is strin
   // SQLite stores UTF-8, in which half a surrogate pair would come back as another name.
   if (!value.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode, got ${show(value)}`);
 }
+
+/**
+ * Refuses options that do not exist, on hot paths where a schema would be felt.
+ * @throws TypeError
+ */
+export function assertKnown(call: string, options: object | undefined, known: ReadonlySet<string>): void {
+  if (options === undefined) return;
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`${call}: options must be an object, got ${show(options)}`);
+  }
+  for (const key in options) {
+    if (!known.has(key)) throw new TypeError(`${call}: unknown option ${key}`);
+  }
+}
+
+const PAGE = z.strictObject({
+  limit: z.int().min(1).max(10_000).optional(),
+  after: z.int().min(0).optional(),
+});
+
+/**
+ * Reads which part of a list is asked for.
+ * @throws TypeError, RangeError
+ */
+export function readPage(
+  call: string,
+  options: { readonly limit?: number | undefined; readonly after?: number | undefined } | undefined,
+): { readonly limit: number; readonly after: number } {
+  const { limit, after } = readOptions(call, PAGE, options);
+  return { limit: limit ?? 100, after: after ?? 0 };
+}

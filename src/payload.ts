@@ -68,6 +68,15 @@ export function deserialize(text: string, schema: Schema | undefined, what: stri
   return result.value;
 }
 
+/** The payload as far as it can be read, for people who look: what does not fit the schema as it is, what is not JSON as text. */
+export function readStored(text: string, schema: Schema | undefined): unknown {
+  try {
+    return deserialize(text, schema, "stored");
+  } catch {
+    return schema === undefined ? text : readStored(text, undefined);
+  }
+}
+
 function validate(schema: Schema, value: unknown, what: string): SchemaResult<unknown> {
   let result: ReturnType<Schema["~standard"]["validate"]>;
   try {

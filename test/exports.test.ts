@@ -9,6 +9,8 @@ test("honkbun exports these names and no others", () => {
     "BusyError",
     "ClaimLostError",
     "HonkbunError",
+    "JobCancelledError",
+    "JobExpiredError",
     "JobSettledError",
     "LaggedError",
     "PayloadError",

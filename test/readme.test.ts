@@ -70,6 +70,29 @@ describe("README", () => {
     expect(errors.filter((name) => !README.includes(`\`${name}\``))).toEqual([]);
   });
 
+  test("names every method of a queue, its jobs and its dead letters, and every option", () => {
+    const methods = (file: string): string[] => {
+      const source = readFileSync(resolve(ROOT, "src/queue", file), "utf8");
+      return [...source.matchAll(/^ {2}\/\*\*((?:(?!\*\/).)*)\*\/\n {2}(?:get )?(?!constructor)(\w+)[(<]/gms)]
+        .filter(([, comment]) => !comment?.includes("@internal"))
+        .map(([, , name]) => name ?? "");
+    };
+    const options = (file: string): string[] =>
+      [...readFileSync(resolve(ROOT, "src/queue", file), "utf8").matchAll(/^ {2}readonly (\w+)\?:/gm)].map(
+        ([, name]) => name ?? "",
+      );
+    const all = [
+      ...methods("queue.ts"),
+      ...methods("job.ts"),
+      ...methods("dead-letters.ts"),
+      ...options("queue-options.ts"),
+      ...options("enqueue-options.ts"),
+    ];
+    for (const name of ["enqueueMany", "heartbeat", "purge", "visibilityTimeout", "expiresIn"])
+      expect(all).toContain(name);
+    expect(all.filter((name) => !new RegExp(`\\b${name}\\b`).test(README))).toEqual([]);
+  });
+
   test("shows SQL that is a complete enqueue and a complete notify", () => {
     using db = honkbun.open(":memory:");
     db.sqlite.run(blocks("sql").join("\n"));

@@ -1,64 +1,59 @@
 import { ClosedError, FileReplacedError } from "../errors.ts";
 import { PushSource } from "../source.ts";
+import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
 import type { Job } from "./job.ts";
-import type { ReadyFeed, Waiter } from "./ready-feed.ts";
+import type { Waiter } from "./ready-feed.ts";
 
 /** What the iterator needs of its queue. */
-export interface ClaimHost<P> {
+export interface ClaimHost<P, R> {
   readonly name: string;
-  readonly feed: ReadyFeed;
+  readonly loops: ClaimLoops;
   /** Claims one job without waiting for the write lock; null when there is none to claim. */
-  claimNext(): Promise<Job<P> | null>;
+  claimNext(): Promise<Job<P, R> | null>;
+  /** The loop's body asks for the next job, or ends, without having settled this one. */
+  unsettled(job: Job<P, R>): void;
   /** Ends the attempt of a job that the loop's body left unsettled; without waiting for the write lock. */
-  retryUnsettled(job: Job<P>): Promise<void>;
+  retryUnsettled(job: Job<P, R>): Promise<void>;
   /** Makes a job that nobody has begun claimable again, without using an attempt. */
-  giveBack(job: Job<P>): Promise<void>;
-  /** Nothing is left to be given back. */
-  ended(loop: ClaimLoop): void;
+  giveBack(job: Job<P, R>): Promise<void>;
   report(error: unknown, where: string): void;
-}
-
-/** A claim loop, whatever its payloads. */
-export interface ClaimLoop {
-  /** Jobs that the loop has handed out and that may still be claimed by it. */
-  readonly held: Iterable<Job<unknown>>;
-  end(): void;
 }
 
 /** After an error that is not expected, such as a full disk: tries again after so long. */
 const PAUSE_AFTER_ERROR = 1_000;
 
 /** Hands jobs to a `for await` loop, one at a time, each claimed when it is asked for. */
-export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Waiter {
-  readonly #host: ClaimHost<P>;
+export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoop, Waiter {
+  readonly #host: ClaimHost<P, R>;
   #claiming = false;
-  #current: Job<P> | undefined;
-  readonly #held = new Set<Job<P>>();
+  #current: Job<P, R> | undefined;
+  readonly #held = new Set<Job<P, R>>();
   #pause: Timer | undefined;
 
-  constructor(host: ClaimHost<P>, signal: AbortSignal | undefined) {
+  constructor(host: ClaimHost<P, R>, signal: AbortSignal | undefined) {
     super();
     this.#host = host;
+    if (!signal?.aborted) host.loops.add(this);
     this.attach(signal);
   }
 
-  get held(): Iterable<Job<P>> {
+  get held(): Iterable<Job<P, R>> {
     return [...this.#held].filter((job) => job.mayBeHeld);
   }
 
-  override next(): Promise<IteratorResult<Job<P>>> {
+  override next(): Promise<IteratorResult<Job<P, R>>> {
+    this.#leaveCurrent();
     const result = super.next();
     this.#release();
     return result;
   }
 
   /** Ends the loop. A job that was handed out and not settled is retried: `break` and a throwing body look alike. */
-  override async return(): Promise<IteratorResult<Job<P>>> {
-    const job = this.#current;
-    this.#current = undefined;
+  override async return(): Promise<IteratorResult<Job<P, R>>> {
+    const job = this.#leaveCurrent();
     const result = await super.return();
     try {
-      if (job?.mayBeHeld) await this.#host.retryUnsettled(job);
+      if (job !== undefined) await this.#host.retryUnsettled(job);
     } finally {
       this.#held.clear();
       this.#release();
@@ -74,24 +69,40 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
     void this.#claim();
   }
 
-  protected override push(job: Job<P>): void {
+  protected override push(job: Job<P, R>): void {
+    const { keeper } = this.#host.loops;
     this.#current = job;
-    for (const held of this.#held) if (!held.mayBeHeld) this.#held.delete(held);
     this.#held.add(job);
+    keeper.hold(job);
+    job.onReleased(() => {
+      keeper.drop(job);
+      this.#held.delete(job);
+      this.#release();
+    });
     super.push(job);
   }
 
   protected override detached(): void {
     clearTimeout(this.#pause);
-    this.#host.feed.cancel(this.#host.name, this);
+    this.#host.loops.feed.cancel(this.#host.name, this);
     this.#release();
+  }
+
+  /** From here on the claim is not renewed. Returns the job if it may still have to be given up. */
+  #leaveCurrent(): Job<P, R> | undefined {
+    const job = this.#current;
+    this.#current = undefined;
+    if (!job?.mayBeHeld) return undefined;
+    this.#host.loops.keeper.drop(job);
+    if (!job.settled) this.#host.unsettled(job);
+    return job;
   }
 
   /** Once the loop has ended and holds nothing that `db.close()` would have to give back, it is forgotten. */
   #release(): void {
     if (!this.isEnded || this.#claiming) return;
     for (const _ of this.held) return;
-    this.#host.ended(this);
+    this.#host.loops.delete(this);
   }
 
   async #claim(): Promise<void> {
@@ -107,7 +118,7 @@ export class ClaimSource<P> extends PushSource<Job<P>> implements ClaimLoop, Wai
             await this.#host.giveBack(job);
             this.#held.delete(job);
           }
-        } else if (!this.isEnded && this.#host.feed.wait(this.#host.name, this)) return;
+        } else if (!this.isEnded && this.#host.loops.feed.wait(this.#host.name, this)) return;
       }
     } catch (error) {
       if (this.isEnded) return;

@@ -1,5 +1,6 @@
 import { toUnixSeconds } from "../clock.ts";
 import { type Duration, type Instant, show, toEpoch, toMilliseconds } from "../duration.ts";
+import { assertKnown } from "../options.ts";
 import type { TxOption } from "../transaction-option.ts";
 
 export interface EnqueueOptions extends TxOption {
@@ -28,29 +29,25 @@ export interface JobTerms {
 const KNOWN = new Set(["tx", "delay", "runAt", "priority", "expiresIn", "maxAttempts"]);
 
 /**
- * Reads the options of one job. By hand, because enqueueing is a hot path.
+ * Reads the options of one job. By hand, because enqueueing is a hot path. `call` names it in errors.
  * @throws TypeError, RangeError
  */
 export function readEnqueueOptions(
   options: EnqueueOptions | undefined,
   maxAttempts: number,
   now: number,
+  call: string,
 ): JobTerms {
   if (options === undefined) return { due: now, priority: 0, maxAttempts, expiresAt: null };
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`enqueue: options must be an object, got ${show(options)}`);
-  }
-  for (const key in options) {
-    if (!KNOWN.has(key)) throw new TypeError(`enqueue: unknown option ${key}`);
-  }
+  assertKnown(call, options, KNOWN);
   return {
-    due: readDue(options, now),
-    priority: options.priority === undefined ? 0 : readPriority(options.priority),
+    due: readDue(options, now, call),
+    priority: options.priority === undefined ? 0 : readPriority(options.priority, call),
     maxAttempts:
       options.maxAttempts === undefined
         ? maxAttempts
-        : readMaxAttempts(options.maxAttempts, "enqueue: maxAttempts"),
-    expiresAt: options.expiresIn === undefined ? null : readExpiry(options.expiresIn, now),
+        : readMaxAttempts(options.maxAttempts, `${call}: maxAttempts`),
+    expiresAt: options.expiresIn === undefined ? null : readExpiry(options.expiresIn, now, call),
   };
 }
 
@@ -60,22 +57,24 @@ export function readMaxAttempts(value: number, option: string): number {
   throw new RangeError(`${option} must be an integer from 1 to 1000000, got ${show(value)}`);
 }
 
-function readDue(options: EnqueueOptions, now: number): number {
-  const { delay, runAt } = options;
-  if (delay !== undefined && runAt !== undefined)
-    throw new TypeError("enqueue: give delay or runAt, not both");
-  if (delay !== undefined) return toEpoch(now + toMilliseconds(delay, "enqueue: delay"), "enqueue: delay");
-  return runAt === undefined ? now : toEpoch(runAt, "enqueue: runAt");
-}
-
-function readPriority(value: number): number {
+/** @throws RangeError */
+export function readPriority(value: number, call: string): number {
   if (Number.isInteger(value) && value >= -100 && value <= 100) return value;
   throw new RangeError(
-    `enqueue: priority must be an integer from -100 to 100 (higher runs first), got ${show(value)}`,
+    `${call}: priority must be an integer from -100 to 100 (higher runs first), got ${show(value)}`,
   );
 }
 
-function readExpiry(value: Duration, now: number): number {
-  const expiry = now + toMilliseconds(value, "enqueue: expiresIn");
-  return Math.max(Math.ceil(toEpoch(expiry, "enqueue: expiresIn") / 1_000), toUnixSeconds(now) + 1);
+function readDue(options: EnqueueOptions, now: number, call: string): number {
+  const { delay, runAt } = options;
+  if (delay !== undefined && runAt !== undefined)
+    throw new TypeError(`${call}: give delay or runAt, not both`);
+  if (delay !== undefined) return toEpoch(now + toMilliseconds(delay, `${call}: delay`), `${call}: delay`);
+  return runAt === undefined ? now : toEpoch(runAt, `${call}: runAt`);
+}
+
+function readExpiry(value: Duration, now: number, call: string): number {
+  const option = `${call}: expiresIn`;
+  const expiry = now + toMilliseconds(value, option);
+  return Math.max(Math.ceil(toEpoch(expiry, option) / 1_000), toUnixSeconds(now) + 1);
 }

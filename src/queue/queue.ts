@@ -1,103 +1,63 @@
 import { z } from "zod";
 
-import { type Clock, toUnixSeconds } from "../clock.ts";
-import { type Duration, show, toMilliseconds } from "../duration.ts";
-import { PayloadError } from "../errors.ts";
-import { assertName, duration, readOptions, signal } from "../options.ts";
-import { deserialize, type Schema, serialize } from "../payload.ts";
+import { type Instant, show, toEpoch } from "../duration.ts";
+import { AmbiguousTransactionError } from "../errors.ts";
+import { assertKnown, assertName, readOptions, readPage, signal } from "../options.ts";
+import { serialize } from "../payload.ts";
 import type { SignalOption } from "../signal.ts";
 import type { Source } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
-import type { Pool } from "../sqlite/pool.ts";
-import { type Backoff, backoff, readBackoff } from "./backoff.ts";
-import { type ClaimHost, type ClaimLoop, ClaimSource } from "./claim-source.ts";
-import { type EnqueueOptions, readEnqueueOptions, readMaxAttempts } from "./enqueue-options.ts";
+import type { TxOption } from "../transaction-option.ts";
+import { cancelJob, clearQueue, setPaused, updateJob } from "./changes.ts";
+import { type ClaimHost, ClaimSource } from "./claim-source.ts";
+import { type Claimed, Claiming } from "./claiming.ts";
+import { DeadLetters } from "./dead-letters.ts";
+import { type EnqueueOptions, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
+import { insertJob, insertJobs, type NewJob, newJob } from "./insertion.ts";
+import { type Counts, Inspection, isJobState } from "./inspection.ts";
+import type { JobInfo, JobState } from "./job-info.ts";
 import { Job, type JobContext } from "./job.ts";
-import { type Claim, claimJobs, failJob, retryJob, sweepQueue } from "./operations.ts";
-import type { ReadyFeed } from "./ready-feed.ts";
-import { prepareQueueStatements } from "./statements.ts";
-
-export interface QueueOptions {
-  /** How often a job is tried; stored with the job. Default 3. */
-  readonly maxAttempts?: number | undefined;
-  /**
-   * How long a claim holds without being renewed, from the claim on; then the job may be claimed by somebody else.
-   * Rounded up to a whole second. Default `"5m"`.
-   */
-  readonly visibilityTimeout?: Duration | undefined;
-  /** How long a job waits after a failed attempt. Default exponential from 5 s, at most 1 h, jitter 0.2. */
-  readonly backoff?: Backoff | ((attempt: number) => Duration) | undefined;
-}
-
-export interface ClaimOptions extends SignalOption {
-  /** Default: the queue's. */
-  readonly visibilityTimeout?: Duration | undefined;
-  /** A label for people who read the table; not an identity. Default: the process id. */
-  readonly worker?: string | undefined;
-}
-
-const QUEUE_OPTIONS = z.strictObject({
-  schema: z
-    .custom<Schema>(
-      (value) => typeof (value as Schema | null)?.["~standard"]?.validate === "function",
-      "must be a Standard Schema",
-    )
-    .optional(),
-  maxAttempts: z.number().optional(),
-  visibilityTimeout: duration.optional(),
-  backoff: backoff.optional(),
-});
-
-const CLAIM_OPTIONS = z.strictObject({
-  signal: signal.optional(),
-  visibilityTimeout: duration.optional(),
-  worker: z.string().optional(),
-}) as z.ZodType<ClaimOptions>;
+import type { QueueContext } from "./queue-context.ts";
+import {
+  type ClaimOptions,
+  type ClaimTerms,
+  type QueueOptions,
+  type QueueSchemas,
+  type QueueTerms,
+  readClaimOptions,
+  readQueueOptions,
+} from "./queue-options.ts";
+import { JobWatch } from "./watch.ts";
 
 /** Unreadable jobs that a loop buries in one turn: some milliseconds of work. */
 const BURIED_AT_ONCE = 100;
 
-/** What all queues of a honkbun handle share. */
-export interface QueueContext {
-  readonly pool: Pool;
-  readonly clock: Clock;
-  readonly feed: ReadyFeed;
-  /** Claim loops that are running, to be ended with the handle. */
-  readonly loops: Set<ClaimLoop>;
-  readonly report: (error: unknown, where: string) => void;
-  /** Unique in all processes, for ever. */
-  nonce(): string;
-}
+const TX = new Set(["tx"]);
+const CHANGES = new Set(["payload", "runAt", "priority"]);
+const LIST = new Set(["state", "limit", "after"]);
+const WATCH = z.strictObject({ signal: signal.optional() });
 
 /** A named queue of jobs. Handles are cheap; the options belong to the handle, not to the name. */
-export class Queue<In, Out = In> {
+export class Queue<In, Out = In, R = unknown> {
   readonly name: string;
+  /** Jobs that were buried. */
+  readonly dead: DeadLetters<Out>;
   readonly #context: QueueContext;
-  readonly #schema: Schema | undefined;
-  readonly #maxAttempts: number;
-  readonly #visibilityTimeout: number;
-  readonly #jobContext: JobContext;
-  /** The second in which this handle last found nothing more to free. Expiries are whole seconds. */
-  #sweptAt = -1;
+  readonly #terms: QueueTerms;
+  readonly #claiming: Claiming<Out, R>;
+  readonly #inspection: Inspection<Out, R>;
 
   /** @internal */
-  constructor(
-    context: QueueContext,
-    name: string,
-    options: (QueueOptions & { readonly schema?: Schema }) | undefined,
-  ) {
+  constructor(context: QueueContext, name: string, options: (QueueOptions & QueueSchemas) | undefined) {
     assertName(name, "queue: name");
-    const read = readOptions("queue", QUEUE_OPTIONS, options);
     this.name = name;
     this.#context = context;
-    this.#schema = read.schema;
-    this.#maxAttempts = readMaxAttempts(read.maxAttempts ?? 3, "queue: maxAttempts");
-    this.#visibilityTimeout = readVisibility(read.visibilityTimeout ?? "5m", "queue");
-    this.#jobContext = {
-      pool: context.pool,
-      clock: context.clock,
-      backoff: readBackoff(read.backoff, "queue"),
-    };
+    this.#terms = readQueueOptions(options);
+    const { pool, clock, emit } = context;
+    const jobContext: JobContext = { pool, clock, emit, ...this.#terms };
+    this.#claiming = new Claiming(name, this.#terms.schema, jobContext);
+    this.#inspection = new Inspection(pool, clock, name, this.#terms);
+    this.dead = new DeadLetters({ pool, clock, queue: name, ...this.#terms });
   }
 
   /**
@@ -106,53 +66,80 @@ export class Queue<In, Out = In> {
    *   AmbiguousTransactionError
    */
   enqueue(payload: In, options?: EnqueueOptions): number {
-    const { pool, clock } = this.#context;
-    const now = clock();
-    const text = serialize(payload, this.#schema, `enqueue to ${this.name}`);
-    const { due, priority, maxAttempts, expiresAt } = readEnqueueOptions(options, this.#maxAttempts, now);
-    const { lastInsertRowid } = pool.write(options?.tx, (connection) =>
-      connection
-        .use(prepareQueueStatements)
-        .insert.run(
-          this.name,
-          text,
-          priority,
-          toUnixSeconds(due),
-          due,
-          maxAttempts,
-          toUnixSeconds(now),
-          expiresAt,
-        ),
-    );
-    return Number(lastInsertRowid);
+    const job = this.#newJob(payload, options, "enqueue");
+    return this.#context.pool.write(options?.tx, (connection) => insertJob(connection, job));
   }
 
   /**
-   * Claims jobs one at a time, as they come due, for a `for await` loop. The loop's body settles each; one that it leaves
-   * unsettled by `break` or by throwing is retried. Ends by `signal` and by `db.close()`.
+   * Stores many jobs in one transaction: all or none. Returns their ids in the order of the payloads. The options are for
+   * all, or given by a function for each, which then cannot name different transactions.
+   * @throws as `enqueue`, before anything is written
    */
-  claim(options?: ClaimOptions): Source<Job<Out>>;
-  claim(worker: string, options?: ClaimOptions): Source<Job<Out>>;
-  claim(workerOrOptions?: string | ClaimOptions, more?: ClaimOptions): Source<Job<Out>> {
-    const terms = readClaimOptions("claim", workerOrOptions, more);
-    const { loops } = this.#context;
-    const source = new ClaimSource<Out>(this.#claimHost(terms), terms.signal);
-    if (!terms.signal?.aborted) loops.add(source);
-    return source;
+  enqueueMany(
+    payloads: Iterable<In>,
+    options?: EnqueueOptions | ((payload: In, index: number) => EnqueueOptions),
+  ): number[] {
+    if (typeof (payloads as Iterable<In> | null)?.[Symbol.iterator] !== "function") {
+      throw new TypeError(`enqueueMany: payloads must be iterable, got ${show(payloads)}`);
+    }
+    const jobs: NewJob[] = [];
+    let tx = typeof options === "function" ? undefined : options?.tx;
+    for (const payload of payloads) {
+      const own = typeof options === "function" ? options(payload, jobs.length) : options;
+      jobs.push(this.#newJob(payload, own, "enqueueMany", jobs.length));
+      if (jobs.length === 1) tx = own?.tx;
+      else if (own?.tx !== tx) {
+        throw new TypeError("enqueueMany: tx must be the same for all payloads, which share one transaction");
+      }
+    }
+    if (jobs.length === 0) return [];
+    return this.#context.pool.writeAll(tx, (connection) => insertJobs(connection, jobs));
   }
 
   /**
-   * Claims up to `count` jobs that are due now, in claim order: priority (high first), due time, id. Joins the open
-   * `db.transaction`.
+   * Stores a job in a transaction that all calls of this tick share, without waiting for the write lock; resolves with its
+   * id once that is committed. For servers that enqueue many at once. Never joins a transaction.
+   * @throws AmbiguousTransactionError inside `db.transaction`, which the job could not join. Rejects like `enqueue` throws.
+   */
+  enqueueAsync(payload: In, options?: Omit<EnqueueOptions, "tx">): Promise<number> {
+    const { pool, insertion } = this.#context;
+    if (pool.writer.inTransaction) {
+      throw new AmbiguousTransactionError(
+        "enqueueAsync commits in a transaction of its own and cannot join db.transaction; call enqueue",
+      );
+    }
+    return Promise.try(() => {
+      if (options !== undefined && "tx" in options) {
+        throw new TypeError("enqueueAsync: tx is not taken: it never joins a transaction; call enqueue");
+      }
+      return insertion.insert(this.#newJob(payload, options, "enqueueAsync"));
+    });
+  }
+
+  /**
+   * Gives jobs one by one, each claimed when it is asked for and due; keeps the process alive. The claim of the current job
+   * is renewed until it is settled or the next one is asked for. One that is left unsettled by `break` or by throwing is
+   * retried. Ends by `signal` and by `db.close()`.
+   */
+  claim(options?: ClaimOptions): Source<Job<Out, R>>;
+  claim(worker: string, options?: ClaimOptions): Source<Job<Out, R>>;
+  claim(workerOrOptions?: string | ClaimOptions, more?: ClaimOptions): Source<Job<Out, R>> {
+    const terms = readClaimOptions("claim", workerOrOptions, more);
+    return new ClaimSource<Out, R>(this.#claimHost(terms), terms.signal);
+  }
+
+  /**
+   * Claims up to `count` jobs that are due now, in claim order: priority (high first), due time, id. Their claims are not
+   * renewed but by `job.heartbeat()`. Joins the open `db.transaction`.
    * @throws BusyError, AmbiguousTransactionError
    */
-  claimBatch(count: number, options?: ClaimOptions): Job<Out>[];
-  claimBatch(worker: string, count: number, options?: ClaimOptions): Job<Out>[];
+  claimBatch(count: number, options?: ClaimOptions): Job<Out, R>[];
+  claimBatch(worker: string, count: number, options?: ClaimOptions): Job<Out, R>[];
   claimBatch(
     workerOrCount: string | number,
     countOrOptions?: number | ClaimOptions,
     more?: ClaimOptions,
-  ): Job<Out>[] {
+  ): Job<Out, R>[] {
     const isNamed = typeof workerOrCount === "string";
     const count = (isNamed ? countOrOptions : workerOrCount) as number;
     const terms = readClaimOptions(
@@ -163,112 +150,191 @@ export class Queue<In, Out = In> {
     if (!Number.isSafeInteger(count) || count < 1) {
       throw new RangeError(`claimBatch: count must be an integer of 1 or more, got ${show(count)}`);
     }
-    return this.#context.pool.writeAll(undefined, (connection) => this.#claimOn(connection, count, terms));
+    const { pool } = this.#context;
+    const { jobs, report } = pool.writeAll(undefined, (connection) =>
+      this.#claimOn(connection, count, terms, Number.POSITIVE_INFINITY),
+    );
+    pool.onEnd({ committed: report });
+    return jobs;
   }
 
-  #claimHost(terms: ClaimTerms): ClaimHost<Out> {
-    const { pool, feed, loops, report } = this.#context;
-    const abandoned = new Error("the claim loop's body ended without settling the job");
-    const quietly = async (write: Promise<unknown>): Promise<void> => {
-      try {
-        await write;
-      } catch (error) {
-        if (!pool.isClosed) throw error; // closing has given the job back already
-      }
-    };
-    return {
-      name: this.name,
-      feed,
-      claimNext: async () =>
-        (await pool.loops.write((connection) => this.#claimOn(connection, 1, terms, BURIED_AT_ONCE)))[0] ??
-        null,
-      retryUnsettled: (job) => quietly(pool.loops.write((connection) => job.retryOn(connection, abandoned))),
-      giveBack: (job) => quietly(pool.loops.write((connection) => job.giveBackOn(connection))),
-      ended: (loop) => void loops.delete(loop),
-      report,
-    };
+  /**
+   * Acks jobs together. Returns how many were acked: those whose claims were lost are not, and stay unsettled. Joins the
+   * open `db.transaction`, or `tx`.
+   * @throws JobSettledError when one was settled before, and none is acked; BusyError and the errors of sending
+   */
+  ackBatch(jobs: readonly Job<Out, R>[], options?: TxOption): number {
+    assertKnown("ackBatch", options, TX);
+    if (!Array.isArray(jobs) || !jobs.every((job) => job instanceof Job)) {
+      throw new TypeError(`ackBatch: jobs must be an array of jobs, got ${show(jobs)}`);
+    }
+    return jobs.length === 0 ? 0 : Job.ackAll(this.#context.pool, jobs, options?.tx);
   }
 
-  /** `maxBuried`: a loop leaves the rest of unreadable jobs to its next turn. */
-  #claimOn(
-    connection: Connection,
-    count: number,
-    terms: ClaimTerms,
-    maxBuried = Number.POSITIVE_INFINITY,
-  ): Job<Out>[] {
-    const { clock, nonce } = this.#context;
-    const now = clock();
-    const claim = {
-      queue: this.name,
-      count,
-      workerId: `${terms.label}~${nonce()}`,
-      visibilityTimeout: terms.visibilityTimeout ?? this.#visibilityTimeout,
-      now,
-    };
-    // Expiries are whole seconds: looking once in each finds all. What is found meanwhile is found when there is no more.
-    const isSwept = toUnixSeconds(now) === this.#sweptAt;
-    if (!isSwept) this.#sweep(connection, now);
-    const jobs = this.#claimReadable(connection, claim, maxBuried);
-    if (jobs.length > 0 || !isSwept) return jobs;
-    this.#sweep(connection, now);
-    return this.#claimReadable(connection, claim, maxBuried);
+  /**
+   * What is known of a job of this queue, or null: also of one that is dead, of a completed one that is kept, and for a day
+   * of one that was cancelled.
+   */
+  get(id: number): JobInfo<Out, R> | null {
+    return this.#inspection.get(readId("get", id));
   }
 
-  /** Claims until there are `count` jobs whose payloads can be read; the others are buried. */
-  #claimReadable(connection: Connection, claim: Claim, maxBuried: number): Job<Out>[] {
-    const { count, workerId, now } = claim;
-    const jobs: Job<Out>[] = [];
-    for (let buried = 0; ;) {
-      const rows = claimJobs(connection, { ...claim, count: count - jobs.length });
-      for (const row of rows) {
-        try {
-          const payload = deserialize(row.payload, this.#schema, `job ${row.id} of ${this.name}`) as Out;
-          jobs.push(new Job(row, payload, workerId, this.#jobContext));
-        } catch (error) {
-          // Nobody can run it as it is; the others go on. Where the schema itself fails, or turns asynchronous, the
-          // payload may be well: that is a failed attempt.
-          if (error instanceof PayloadError) failJob(connection, row.id, workerId, { error, now });
-          else {
-            const due = Math.ceil(now + this.#jobContext.backoff(row.attempts));
-            retryJob(connection, row.id, workerId, { due, error, now });
-          }
-          buried++;
-        }
-      }
-      if (jobs.length === count || rows.length === 0 || buried >= maxBuried) return jobs;
+  /**
+   * Jobs in the order of ids: at most `limit` (default 100), those `after` an id. Without `state`, those of every state.
+   * @throws TypeError, RangeError
+   */
+  list(options?: {
+    readonly state?: JobState | undefined;
+    readonly limit?: number | undefined;
+    readonly after?: number | undefined;
+  }): JobInfo<Out, R>[] {
+    assertKnown("list", options, LIST);
+    const { state, ...page } = options ?? {};
+    if (state !== undefined && !isJobState(state)) {
+      throw new TypeError(`list: there is no state ${show(state)}`);
+    }
+    const { after, limit } = readPage("list", page);
+    return this.#inspection.list(state, after, limit);
+  }
+
+  /**
+   * Changes a job that is not claimed; `runAt: Date.now()` makes it ready. False when there is no such job. Joins the open
+   * `db.transaction`, or `tx`.
+   * @throws PayloadError, TypeError, RangeError, BusyError and the errors of sending
+   */
+  update(
+    id: number,
+    changes: {
+      readonly payload?: In | undefined;
+      readonly runAt?: Instant | undefined;
+      readonly priority?: number | undefined;
+    },
+    options?: TxOption,
+  ): boolean {
+    readId("update", id);
+    assertKnown("update", changes, CHANGES);
+    assertKnown("update", options, TX);
+    const { payload, runAt, priority } = changes;
+    const stored = {
+      payload:
+        payload === undefined
+          ? null
+          : serialize(payload, this.#terms.schema, `update of job ${id} of ${this.name}`),
+      due: runAt === undefined ? null : toEpoch(runAt, "update: runAt"),
+      priority: priority === undefined ? null : readPriority(priority, "update"),
+    };
+    return this.#context.pool.write(options?.tx, (connection) =>
+      updateJob(connection, this.name, id, stored),
+    );
+  }
+
+  /**
+   * Ends a job that has not ended yet. If a worker has claimed it, its `job.signal` aborts and it can no longer settle the
+   * job. False when there is no such job. Joins the open `db.transaction`, or `tx`.
+   * @throws BusyError and the errors of sending
+   */
+  cancel(id: number, options?: TxOption): boolean {
+    readId("cancel", id);
+    assertKnown("cancel", options, TX);
+    const { pool, clock } = this.#context;
+    return pool.writeAll(options?.tx, (connection) => cancelJob(connection, this.name, id, clock()));
+  }
+
+  /**
+   * Yields what a job is now, and what it is after each change of its state or progress, in whatever process; ends once
+   * the job has ended, and at once for a job of which nothing is known. A loop that is slower than the changes gets the latest.
+   */
+  watch(id: number, options?: SignalOption): Source<JobInfo<Out, R>> {
+    readId("watch", id);
+    const read = readOptions("watch", WATCH, options);
+    return new JobWatch(this.#context.watches, id, () => this.#inspection.getCommitted(id), read.signal);
+  }
+
+  /** How many jobs there are of each state: completed ones as far as they are kept. */
+  counts(): Counts {
+    return this.#inspection.counts();
+  }
+
+  /** For how long the oldest ready job has been ready, in milliseconds; 0 when there is none. */
+  latency(): number {
+    return this.#inspection.latency();
+  }
+
+  /** Lets no process claim jobs of this queue any more; those that are claimed go on. Stored in the file. */
+  pause(): void {
+    this.#context.pool.write(undefined, (connection) => setPaused(connection, this.name, true));
+  }
+
+  /** Ends a `pause`, whoever called it. */
+  resume(): void {
+    this.#context.pool.write(undefined, (connection) => setPaused(connection, this.name, false));
+  }
+
+  /** Cancels every job that is not claimed. Returns how many there were. Joins the open `db.transaction`. */
+  clear(): number {
+    const { pool, clock } = this.#context;
+    return pool.writeAll(undefined, (connection) => clearQueue(connection, this.name, clock()));
+  }
+
+  #newJob(payload: In, options: EnqueueOptions | undefined, call: string, index?: number): NewJob {
+    const { schema, maxAttempts, keepResult } = this.#terms;
+    const now = this.#context.clock();
+    try {
+      const terms = readEnqueueOptions(options, maxAttempts, now, call);
+      const text = serialize(payload, schema, `${call} to ${this.name}`);
+      return newJob(this.name, text, terms, keepResult, now);
+    } catch (error) {
+      if (index !== undefined && error instanceof Error) error.message += ` (payload ${index})`;
+      throw error;
     }
   }
 
-  #sweep(connection: Connection, now: number): void {
-    if (sweepQueue(connection, this.name, now)) this.#sweptAt = toUnixSeconds(now);
+  #claimHost(terms: ClaimTerms): ClaimHost<Out, R> {
+    const { pool, loops, emit, report } = this.#context;
+    const abandoned = new Error("the claim loop's body ended without settling the job");
+    const unlessClosed = async <T>(write: Promise<T>): Promise<T | null> => {
+      try {
+        return await write;
+      } catch (error) {
+        if (!pool.isClosed) throw error; // closing has given the job back already
+        return null;
+      }
+    };
+    const event = ({ id, queue, attempt }: Job<unknown>) => ({ id, queue, attempt, error: abandoned });
+    return {
+      name: this.name,
+      loops,
+      report,
+      claimNext: async () => {
+        const claimed = await pool.loops.write((connection) =>
+          this.#claimOn(connection, 1, terms, BURIED_AT_ONCE),
+        );
+        claimed.report();
+        return claimed.jobs[0] ?? null;
+      },
+      unsettled: (job) => emit("job:unsettled", event(job)),
+      retryUnsettled: async (job) => {
+        const outcome = await unlessClosed(
+          pool.loops.write((connection) => job.retryOn(connection, abandoned)),
+        );
+        if (outcome !== null) emit(outcome, event(job));
+      },
+      giveBack: async (job) =>
+        void (await unlessClosed(pool.loops.write((connection) => job.giveBackOn(connection)))),
+    };
+  }
+
+  #claimOn(connection: Connection, count: number, terms: ClaimTerms, maxBuried: number): Claimed<Out, R> {
+    return this.#claiming.claim(connection, {
+      count,
+      workerId: `${terms.label}~${this.#context.nonce()}`,
+      visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout,
+      maxBuried,
+    });
   }
 }
 
-/** Read when the call is made: a loop that claims in the background could only report what is wrong. */
-interface ClaimTerms {
-  readonly signal: AbortSignal | undefined;
-  readonly label: string | number;
-  /** Milliseconds; undefined for the queue's. */
-  readonly visibilityTimeout: number | undefined;
-}
-
-function readClaimOptions(
-  call: string,
-  workerOrOptions: string | ClaimOptions | undefined,
-  more: ClaimOptions | undefined,
-): ClaimTerms {
-  const isNamed = typeof workerOrOptions === "string";
-  const options = readOptions(call, CLAIM_OPTIONS, isNamed ? more : workerOrOptions);
-  return {
-    signal: options.signal,
-    label: isNamed ? workerOrOptions : (options.worker ?? process.pid),
-    visibilityTimeout:
-      options.visibilityTimeout === undefined ? undefined : readVisibility(options.visibilityTimeout, call),
-  };
-}
-
-function readVisibility(value: Duration, call: string): number {
-  const milliseconds = toMilliseconds(value, `${call}: visibilityTimeout`);
-  if (milliseconds > 0) return milliseconds;
-  throw new RangeError(`${call}: visibilityTimeout must be more than 0, got ${show(value)}`);
+function readId(call: string, id: number): number {
+  if (Number.isSafeInteger(id) && id >= 0) return id;
+  throw new TypeError(`${call}: id must be a job's id, got ${show(id)}`);
 }

@@ -23,9 +23,17 @@ export class ReadyFeed implements Feed {
     this.#clock = clock;
   }
 
+  /** To be called before any wait: what commits from now on is collected. */
+  attach(): void {
+    this.#hub.add(this);
+  }
+
+  detach(): void {
+    this.#hub.remove(this);
+  }
+
   /** False, and no wait, when the queue has something to claim right now; else `waiter.ready` is called once it has. */
   wait(queue: string, waiter: Waiter): boolean {
-    if (this.#waiting.size === 0) this.#hub.add(this); // before the look below: what commits after it is collected
     const entry: Entry = this.#waiting.get(queue) ?? {
       waiters: new Set(),
       deadline: Number.POSITIVE_INFINITY,
@@ -36,7 +44,7 @@ export class ReadyFeed implements Feed {
       this.cancel(queue, waiter);
       return false;
     }
-    this.#hub.deadlineChanged();
+    this.#hub.deadlineAt(entry.deadline);
     return true;
   }
 
@@ -44,7 +52,6 @@ export class ReadyFeed implements Feed {
     const entry = this.#waiting.get(queue);
     if (!entry?.waiters.delete(waiter) || entry.waiters.size > 0) return;
     this.#waiting.delete(queue);
-    if (this.#waiting.size === 0) this.#hub.remove(this);
   }
 
   collect(): boolean {

@@ -8,11 +8,19 @@ export interface LiveRow {
   readonly attempts: number;
   readonly max_attempts: number;
   readonly created_at: number;
+  readonly keep_result: number | null;
+  /** 1 when errors or progress are stored apart from the row. */
+  readonly has_history: number;
+}
+
+/** A job that has used an attempt, or is to be buried. */
+export interface AttemptRow {
+  readonly id: number;
+  readonly attempts: number;
+  readonly max_attempts: number;
 }
 
 export interface QueueStatements {
-  /** queue, payload, priority, due in seconds and in milliseconds, max attempts, now in seconds, expiry in seconds. */
-  readonly insert: Statement<never, [string, string, number, number, number, number, number, number | null]>;
   /** Ids of claimable jobs in claim order: queue, now in milliseconds, in seconds, at most so many. */
   readonly pick: Statement<{ id: number }, [string, number, number, number]>;
   /** Makes one job ours: worker id, claim expiry in seconds, id. */
@@ -21,26 +29,41 @@ export interface QueueStatements {
   readonly takeMany: Statement<LiveRow, [string, number, string]>;
   /** When the next job is due, in milliseconds: queue, now in seconds. */
   readonly nextDue: Statement<{ due: number | null }, [string, number]>;
+  readonly isPaused: Statement<{ paused: number }, [string]>;
   /** When the next claim expires, in seconds. */
   readonly nextExpiry: Statement<{ expires_at: number | null }, [string]>;
   readonly ack: Statement<never, [number, string]>;
+  /** The ids of those of a JSON array that were ours: ids, worker id. */
+  readonly ackMany: Statement<{ id: number }, [string, string]>;
+  /** Copies a job that is ours: now in milliseconds, when to forget it in seconds, id, worker id. */
+  readonly complete: Statement<never, [number, number | null, number, string]>;
+  /** job id, value, now in seconds, when to forget it in seconds. */
+  readonly saveResult: Statement<never, [number, string | null, number, number | null]>;
   /** The attempts of a job that this claim still holds. */
-  readonly held: Statement<{ attempts: number; max_attempts: number }, [number, string]>;
+  readonly held: Statement<AttemptRow, [number, string]>;
+  /** Claimed until then at least, in seconds, id, worker id. */
+  readonly renew: Statement<never, [number, number, string]>;
   /** Pending again: due in seconds and in milliseconds, id. */
   readonly reschedule: Statement<never, [number, number, number]>;
   readonly giveBack: Statement<never, [number, string]>;
+  /** Pending again, without using the attempt: due in seconds and in milliseconds, id, worker id. */
+  readonly snooze: Statement<never, [number, number, number, string]>;
   readonly copyToDead: Statement<never, [string | null, number, number]>;
   readonly remove: Statement<never, [number]>;
+  /** value, id, worker id. */
+  readonly saveProgress: Statement<never, [string, number, string]>;
   /** job id, attempt, message, stack, now in milliseconds. */
   readonly insertError: Statement<never, [number, number, string, string | null, number]>;
+  readonly forgetErrors: Statement<never, [number]>;
+  readonly forgetProgress: Statement<never, [number]>;
   /** Makes expired claims pending: queue, now in seconds, at most so many. */
-  readonly release: Statement<never, [string, number, number]>;
-  readonly exhausted: Statement<{ id: number }, [string, number]>;
-  readonly expired: Statement<{ id: number }, [string, number, number]>;
+  readonly release: Statement<AttemptRow, [string, number, number]>;
+  readonly exhausted: Statement<AttemptRow, [string, number]>;
+  readonly expired: Statement<AttemptRow, [string, number, number]>;
 }
 
 /** The distinct priorities of a queue's pending jobs, highest first, each found by one seek. */
-const LEVELS = `
+export const LEVELS = `
   RECURSIVE level(priority) AS (
     SELECT max(priority) FROM _honker_live WHERE queue = ?1 AND state = 'pending'
     UNION ALL
@@ -48,13 +71,15 @@ const LEVELS = `
     FROM level WHERE level.priority IS NOT NULL
   )`;
 
+/** What a job's row is copied by, where it ends. Whole numbers only: honker could not read others. */
+export const COPIED =
+  "id, queue, payload, CAST(priority AS INTEGER), CAST(attempts AS INTEGER), CAST(max_attempts AS INTEGER), CAST(created_at AS INTEGER)";
+
 export function prepareQueueStatements(connection: Connection): QueueStatements {
-  const claimed = "id, queue, payload, priority, attempts, max_attempts, created_at";
+  const claimed = `id, queue, payload, priority, attempts, max_attempts, created_at, keep_result,
+    EXISTS (SELECT 1 FROM _honkbun_errors WHERE job_id = _honker_live.id)
+      OR EXISTS (SELECT 1 FROM _honkbun_progress WHERE job_id = _honker_live.id) AS has_history`;
   return {
-    insert: connection.prepare(
-      `INSERT INTO _honker_live (queue, payload, priority, run_at, due_ms, max_attempts, created_at, expires_at)
-       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
-    ),
     // Priority by priority: one ORDER BY over the queue would walk every delayed job of a higher priority. Not nested in
     // the UPDATE below, where SQLite would work out all of it before the LIMIT.
     pick: connection.prepare(
@@ -81,12 +106,29 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          ORDER BY due LIMIT 1
        )) AS due FROM level`,
     ),
+    isPaused: connection.prepare("SELECT paused FROM _honkbun_queues WHERE name = ?1 AND paused"),
     nextExpiry: connection.prepare(
       "SELECT min(claim_expires_at) AS expires_at FROM _honker_live WHERE queue = ?1 AND state = 'processing'",
     ),
     ack: connection.prepare("DELETE FROM _honker_live WHERE id = ?1 AND worker_id = ?2"),
+    ackMany: connection.prepare(
+      `DELETE FROM _honker_live WHERE id IN (SELECT value FROM json_each(?1)) AND worker_id = ?2 RETURNING id`,
+    ),
+    complete: connection.prepare(
+      `INSERT OR REPLACE INTO _honkbun_completed
+         (id, queue, payload, priority, attempts, max_attempts, created_at, due, completed_at, expires_at)
+       SELECT ${COPIED}, CAST(due AS INTEGER), ?1, ?2 FROM _honker_live WHERE id = ?3 AND worker_id = ?4`,
+    ),
+    saveResult: connection.prepare(
+      "INSERT OR REPLACE INTO _honker_results (job_id, value, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
+    ),
     held: connection.prepare(
-      "SELECT attempts, max_attempts FROM _honker_live WHERE id = ?1 AND worker_id = ?2",
+      "SELECT id, attempts, max_attempts FROM _honker_live WHERE id = ?1 AND worker_id = ?2",
+    ),
+    // A claim that has expired, and that nobody has taken over, is held again.
+    renew: connection.prepare(
+      `UPDATE _honker_live SET state = 'processing', claim_expires_at = max(claim_expires_at, ?1)
+       WHERE id = ?2 AND worker_id = ?3`,
     ),
     reschedule: connection.prepare(
       `UPDATE _honker_live
@@ -97,26 +139,40 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
        SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1
        WHERE id = ?1 AND worker_id = ?2`,
     ),
+    snooze: connection.prepare(
+      `UPDATE _honker_live
+       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1,
+         run_at = ?1, due_ms = ?2
+       WHERE id = ?3 AND worker_id = ?4`,
+    ),
     copyToDead: connection.prepare(
       `INSERT OR REPLACE INTO _honker_dead
-         (id, queue, payload, priority, run_at, attempts, max_attempts, last_error, created_at, died_at)
-       SELECT id, queue, payload, priority, run_at, attempts, max_attempts, ?1, created_at, ?2
-       FROM _honker_live WHERE id = ?3`,
+         (id, queue, payload, priority, attempts, max_attempts, created_at, run_at, last_error, died_at)
+       SELECT ${COPIED}, CAST(run_at AS INTEGER), ?1, ?2 FROM _honker_live WHERE id = ?3`,
     ),
     remove: connection.prepare("DELETE FROM _honker_live WHERE id = ?1"),
+    saveProgress: connection.prepare(
+      `INSERT INTO _honkbun_progress (job_id, value)
+       SELECT id, ?1 FROM _honker_live WHERE id = ?2 AND worker_id = ?3
+       ON CONFLICT (job_id) DO UPDATE SET value = excluded.value, revision = revision + 1`,
+    ),
     insertError: connection.prepare(
       "INSERT INTO _honkbun_errors (job_id, attempt, message, stack, at) VALUES (?1, ?2, ?3, ?4, ?5)",
     ),
+    forgetErrors: connection.prepare("DELETE FROM _honkbun_errors WHERE job_id = ?1"),
+    forgetProgress: connection.prepare("DELETE FROM _honkbun_progress WHERE job_id = ?1"),
     // The worker id stays: work that finishes late still counts as long as nobody has taken the job over.
     release: connection.prepare(
       `UPDATE _honker_live SET state = 'pending' WHERE id IN (
-         SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < ?2 LIMIT ?3)`,
+         SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < ?2 LIMIT ?3)
+       RETURNING id, attempts, max_attempts`,
     ),
     exhausted: connection.prepare(
-      "SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'pending' AND attempts >= max_attempts LIMIT ?2",
+      `SELECT id, attempts, max_attempts FROM _honker_live
+       WHERE queue = ?1 AND state = 'pending' AND attempts >= max_attempts LIMIT ?2`,
     ),
     expired: connection.prepare(
-      `SELECT id FROM _honker_live
+      `SELECT id, attempts, max_attempts FROM _honker_live
        WHERE queue = ?1 AND state = 'pending' AND expires_at IS NOT NULL AND expires_at <= ?2 LIMIT ?3`,
     ),
   };

@@ -1,7 +1,7 @@
 import { OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
-import { HONKER_TABLES, LIVE_COLUMNS, LIVE_INDEXES, OWN_TABLES } from "./schema.ts";
+import { HONKER_TABLES, LIVE_COLUMNS, LIVE_INDEXES, OWN_TABLES, QUEUE_TABLES } from "./schema.ts";
 import { finishTransaction, prepareTransactionStatements } from "./transaction.ts";
 
 /** Each runs once per file, in order, all that are missing in one transaction. What has been released is never edited. */
@@ -15,6 +15,7 @@ const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
     connection.execute(LIVE_INDEXES);
     connection.execute(OWN_TABLES);
   },
+  (connection) => connection.execute(QUEUE_TABLES),
 ];
 
 /** Of the schema that this version writes. */

@@ -145,6 +145,16 @@ export class Pool {
     }
   }
 
+  /** Reads on the open `db.transaction` what it has written, else what is committed. */
+  read<T>(fn: (connection: Connection) => T): T {
+    return this.writer.inTransaction ? fn(this.writer.connection) : this.readCommitted(fn);
+  }
+
+  /** Changes with each commit; null while what is read is not only what is committed, and in memory, where nothing tells. */
+  committedVersion(): number | null {
+    return this.path === null || this.writer.inTransaction ? null : this.dataVersion();
+  }
+
   /**
    * Changes whenever another connection, of whatever process, has committed. On a connection of its own: it stands still
    * inside a read, and does not count the connection's own commits.

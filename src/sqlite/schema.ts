@@ -97,7 +97,7 @@ export const LIVE_COLUMNS: readonly { readonly name: string; readonly definition
   { name: "unique_until_start", definition: "INTEGER" },
   /** Milliseconds for which the key stays taken after the end. */
   { name: "unique_for", definition: "INTEGER" },
-  /** Milliseconds for which a result is kept; 0 for ever, NULL not at all. */
+  /** Milliseconds for which a completed job and its result are kept; 0 for ever, NULL not at all. */
   { name: "keep_result", definition: "INTEGER" },
 ];
 
@@ -129,4 +129,53 @@ export const OWN_TABLES = `
     at INTEGER NOT NULL
   );
   CREATE INDEX IF NOT EXISTS _honkbun_errors_job ON _honkbun_errors(job_id);
+`;
+
+/** Jobs' progress, what remains of jobs that ended, and what is said of whole queues. */
+export const QUEUE_TABLES = `
+  -- Apart from the job: a job's row is written anew as a whole, its payload included.
+  CREATE TABLE IF NOT EXISTS _honkbun_progress (
+    job_id INTEGER PRIMARY KEY,
+    value TEXT NOT NULL,
+    -- counts the changes, for those who watch
+    revision INTEGER NOT NULL DEFAULT 1
+  );
+
+  -- due and completed_at in milliseconds, the others in seconds; expires_at NULL: kept for ever
+  CREATE TABLE IF NOT EXISTS _honkbun_completed (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    completed_at INTEGER NOT NULL,
+    expires_at INTEGER
+  );
+  CREATE INDEX IF NOT EXISTS _honkbun_completed_queue ON _honkbun_completed(queue);
+  CREATE INDEX IF NOT EXISTS _honkbun_completed_expiry
+    ON _honkbun_completed(expires_at) WHERE expires_at IS NOT NULL;
+
+  -- seq tells a worker what was cancelled since it looked last; due and cancelled_at in milliseconds
+  CREATE TABLE IF NOT EXISTS _honkbun_cancelled (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL UNIQUE,
+    queue TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    cancelled_at INTEGER NOT NULL
+  );
+
+  CREATE TABLE IF NOT EXISTS _honkbun_queues (
+    name TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL DEFAULT 0
+  ) WITHOUT ROWID;
+
+  CREATE INDEX IF NOT EXISTS _honkbun_dead_queue ON _honker_dead(queue);
 `;

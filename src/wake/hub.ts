@@ -141,6 +141,11 @@ export class WakeHub {
     this.#deadlineTimer.unref();
   }
 
+  /** A feed has a further deadline, in epoch milliseconds. */
+  deadlineAt(deadline: number): void {
+    if (deadline < this.#deadline) this.deadlineChanged();
+  }
+
   /** Looks before the event loop goes on: after a commit of this process, or when its clock was moved. */
   lookSoon(): void {
     if (this.#feeds.size > 0) this.#soon ??= setImmediate(() => this.#wakeSoon());

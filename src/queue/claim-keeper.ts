@@ -1,0 +1,117 @@
+import type { Clock } from "../clock.ts";
+import { JobCancelledError } from "../errors.ts";
+import type { Connection, Statement } from "../sqlite/connection.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import type { Feed, WakeHub } from "../wake/hub.ts";
+import type { Job } from "./job.ts";
+
+/** Renewals that failed for want of a disk, say, are tried again after so long. */
+const PAUSE_AFTER_ERROR = 1_000;
+/** Cancellations that are read in one turn at most. */
+const PORTION = 1_000;
+
+/** Looks after the jobs that loops have handed out: renews their claims, and aborts those that were cancelled. */
+export class ClaimKeeper implements Feed {
+  readonly #pool: Pool;
+  readonly #hub: WakeHub;
+  readonly #clock: Clock;
+  readonly #report: (error: unknown, where: string) => void;
+  /** When each is to be renewed. */
+  readonly #held = new Map<Job<unknown>, number>();
+  /** Cancellations up to this number were seen. */
+  #seen = 0;
+
+  constructor(pool: Pool, hub: WakeHub, clock: Clock, report: (error: unknown, where: string) => void) {
+    this.#pool = pool;
+    this.#hub = hub;
+    this.#clock = clock;
+    this.#report = report;
+  }
+
+  /** To be called before any job is claimed that is to be held: of what was cancelled before, none can be. */
+  attach(): void {
+    this.#hub.add(this);
+    this.#seen = this.#pool.readCommitted(
+      (connection) => connection.use(prepareKeeperStatements).lastCancelled.get()?.seq ?? 0,
+    );
+  }
+
+  detach(): void {
+    this.#hub.remove(this);
+  }
+
+  hold(job: Job<unknown>): void {
+    const renewal = this.#clock() + job.visibilityTimeout / 3;
+    this.#held.set(job, renewal);
+    this.#hub.deadlineAt(renewal);
+  }
+
+  drop(job: Job<unknown>): void {
+    this.#held.delete(job);
+  }
+
+  collect(): boolean {
+    const now = this.#clock();
+    const due = [...this.#held].filter(([, renewal]) => renewal <= now).map(([job]) => job);
+    if (due.length > 0) void this.#renew(due, now);
+    return this.#collectCancelled();
+  }
+
+  deadline(): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const renewal of this.#held.values()) first = Math.min(first, renewal);
+    return first;
+  }
+
+  fail(): void {
+    this.#held.clear(); // their loops are told themselves
+  }
+
+  #collectCancelled(): boolean {
+    const rows = this.#pool.readCommitted((connection) =>
+      connection.use(prepareKeeperStatements).cancelledSince.all(this.#seen, PORTION),
+    );
+    const last = rows.at(-1);
+    if (last === undefined) return false;
+    this.#seen = last.seq;
+    const ids = new Set(rows.map(({ id }) => id));
+    for (const job of [...this.#held.keys()]) {
+      if (ids.has(job.id)) job.lose(new JobCancelledError(`job ${job.id} of ${job.queue} was cancelled`));
+    }
+    return rows.length === PORTION;
+  }
+
+  async #renew(jobs: readonly Job<unknown>[], now: number): Promise<void> {
+    for (const job of jobs) this.#held.set(job, now + job.visibilityTimeout / 3);
+    try {
+      const lost = await this.#pool.loops.write((connection) =>
+        jobs.filter((job) => !job.settled && !job.renewOn(connection)),
+      );
+      for (const job of lost) job.lose(job.lostError("renewal"));
+    } catch (error) {
+      if (this.#pool.isClosed) return;
+      this.#report(error, "renewal of claims");
+      const again = now + PAUSE_AFTER_ERROR;
+      for (const job of jobs) {
+        const renewal = this.#held.get(job);
+        if (renewal !== undefined) this.#held.set(job, Math.min(renewal, again));
+      }
+      this.#hub.deadlineAt(again);
+    }
+  }
+}
+
+interface KeeperStatements {
+  readonly lastCancelled: Statement<{ seq: number | null }, []>;
+  /** In order, after a number, at most so many. */
+  readonly cancelledSince: Statement<{ seq: number; id: number }, [number, number]>;
+}
+
+function prepareKeeperStatements(connection: Connection): KeeperStatements {
+  return {
+    lastCancelled: connection.prepare("SELECT seq FROM sqlite_sequence WHERE name = '_honkbun_cancelled'"),
+    cancelledSince: connection.prepare(
+      "SELECT seq, id FROM _honkbun_cancelled WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    ),
+  };
+}

@@ -1,0 +1,165 @@
+import type { Clock } from "../clock.ts";
+import { toUnixSeconds } from "../clock.ts";
+import { type Duration, show, toMilliseconds } from "../duration.ts";
+import { readPage } from "../options.ts";
+import { readStored, type Schema } from "../payload.ts";
+import type { Connection, Statement } from "../sqlite/connection.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import { type AttemptError, readErrors, withLastError } from "./job-info.ts";
+
+/** A job that was buried. */
+export interface DeadJob<P> {
+  readonly id: number;
+  /** As the queue's schema puts it out; what does not fit it, as it is stored. */
+  readonly payload: P;
+  readonly attempts: number;
+  /** To the second. */
+  readonly diedAt: Date;
+  /** One for each attempt that failed, in order; and what ended the job, where that was something else. */
+  readonly errors: readonly AttemptError[];
+}
+
+/** What the dead letters need of their queue. */
+export interface DeadLettersContext {
+  readonly pool: Pool;
+  readonly clock: Clock;
+  readonly queue: string;
+  readonly schema: Schema | undefined;
+  /** For jobs that are retried; milliseconds, 0 for ever, null not at all. */
+  readonly keepResult: number | null;
+}
+
+/** The buried jobs of one queue. */
+export class DeadLetters<P> {
+  readonly #context: DeadLettersContext;
+
+  /** @internal */
+  constructor(context: DeadLettersContext) {
+    this.#context = context;
+  }
+
+  /** Buried jobs in the order of ids: at most `limit` (default 100), those `after` an id. */
+  list(options?: { readonly limit?: number | undefined; readonly after?: number | undefined }): DeadJob<P>[] {
+    const { pool, queue, schema } = this.#context;
+    const { limit, after } = readPage("dead.list", options);
+    return pool.read((connection) => {
+      const rows = connection.use(prepareDeadStatements).list.all(queue, after, limit);
+      const errors = readErrors(
+        connection,
+        rows.map(({ id }) => id),
+      );
+      return rows.map((row) => ({
+        id: row.id,
+        payload: readStored(row.payload, schema) as P,
+        attempts: row.attempts,
+        diedAt: new Date(row.died_at * 1_000),
+        errors: withLastError(errors.get(row.id) ?? [], { ...row, ended_at: row.died_at * 1_000 }),
+      }));
+    });
+  }
+
+  /**
+   * Makes buried jobs ready again, with all their attempts, under the same ids; the errors so far are kept. Returns how
+   * many there were. Joins the open `db.transaction`.
+   * @throws TypeError, BusyError, AmbiguousTransactionError
+   */
+  retry(which: "all" | readonly number[]): number {
+    const { pool, clock, queue, keepResult } = this.#context;
+    const ids = readWhich("dead.retry", which);
+    const now = clock();
+    return pool.writeAll(undefined, (connection) => {
+      const { revive, remove } = actionsOn(connection, ids);
+      revive.run(queue, ids, toUnixSeconds(now), now, keepResult);
+      return remove.run(queue, ids, ALL_TIME).changes;
+    });
+  }
+
+  /**
+   * Deletes buried jobs and their errors. Returns how many there were. Joins the open `db.transaction`.
+   * @throws TypeError, BusyError, AmbiguousTransactionError
+   */
+  purge(which: "all" | readonly number[] | { readonly olderThan: Duration }): number {
+    const { pool, clock, queue } = this.#context;
+    const age = readAge(which);
+    const ids = age === null ? readWhich("dead.purge", which as "all" | readonly number[]) : null;
+    const before = age === null ? ALL_TIME : toUnixSeconds(clock() - age);
+    return pool.writeAll(undefined, (connection) => {
+      const { forgetErrors, forgetProgress, remove } = actionsOn(connection, ids);
+      forgetErrors.run(queue, ids, before);
+      forgetProgress.run(queue, ids, before);
+      return remove.run(queue, ids, before).changes;
+    });
+  }
+}
+
+function actionsOn(connection: Connection, ids: string | null): DeadActions {
+  const { some, all } = connection.use(prepareDeadStatements);
+  return ids === null ? all : some;
+}
+
+const ALL_TIME = Number.MAX_SAFE_INTEGER;
+
+/** A JSON array of ids, or null for all. */
+function readWhich(call: string, which: "all" | readonly number[]): string | null {
+  if (which === "all") return null;
+  if (Array.isArray(which) && which.every((id) => Number.isSafeInteger(id))) return JSON.stringify(which);
+  throw new TypeError(`${call}: which must be "all" or an array of ids, got ${show(which)}`);
+}
+
+function readAge(which: unknown): number | null {
+  if (typeof which !== "object" || which === null || !("olderThan" in which)) return null;
+  return toMilliseconds(which.olderThan as Duration, "dead.purge: olderThan");
+}
+
+interface DeadRow {
+  readonly id: number;
+  readonly payload: string;
+  readonly attempts: number;
+  readonly last_error: string | null;
+  readonly died_at: number;
+}
+
+/** What is done to all dead letters of a queue, or to some. */
+interface DeadActions {
+  /** queue, ids as a JSON array, now in seconds and in milliseconds, how long a result is kept. */
+  readonly revive: Statement<never, [string, string | null, number, number, number | null]>;
+  /** queue, ids, those that died before then, in seconds. */
+  readonly remove: Statement<never, [string, string | null, number]>;
+  readonly forgetErrors: Statement<never, [string, string | null, number]>;
+  readonly forgetProgress: Statement<never, [string, string | null, number]>;
+}
+
+interface DeadStatements {
+  /** queue, after an id, at most so many. */
+  readonly list: Statement<DeadRow, [string, number, number]>;
+  readonly some: DeadActions;
+  readonly all: DeadActions;
+}
+
+function prepareDeadStatements(connection: Connection): DeadStatements {
+  const actions = (wanted: string): DeadActions => {
+    const dying = `queue = ?1 AND ${wanted} AND died_at < ?3`;
+    const forget = (table: string) =>
+      `DELETE FROM ${table} WHERE job_id IN (SELECT id FROM _honker_dead WHERE ${dying})`;
+    return {
+      revive: connection.prepare(
+        `INSERT INTO _honker_live
+           (id, queue, payload, priority, run_at, due_ms, max_attempts, created_at, keep_result)
+         SELECT id, queue, payload, CAST(priority AS INTEGER), ?3, ?4, max(CAST(max_attempts AS INTEGER), 1),
+           CAST(created_at AS INTEGER), ?5
+         FROM _honker_dead WHERE queue = ?1 AND ${wanted}`,
+      ),
+      remove: connection.prepare(`DELETE FROM _honker_dead WHERE ${dying}`),
+      forgetErrors: connection.prepare(forget("_honkbun_errors")),
+      forgetProgress: connection.prepare(forget("_honkbun_progress")),
+    };
+  };
+  return {
+    list: connection.prepare(
+      `SELECT id, payload, attempts, last_error, died_at FROM _honker_dead
+       WHERE queue = ?1 AND id > ?2 ORDER BY id LIMIT ?3`,
+    ),
+    some: actions("id IN (SELECT value FROM json_each(?2))"),
+    all: actions("?2 IS NULL"),
+  };
+}

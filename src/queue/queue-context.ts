@@ -1,0 +1,44 @@
+import type { Clock } from "../clock.ts";
+import type { Emitter } from "../events.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import type { WakeHub } from "../wake/hub.ts";
+import { ClaimKeeper } from "./claim-keeper.ts";
+import { ClaimLoops } from "./claim-loops.ts";
+import { SharedInsertion } from "./insertion.ts";
+import type { JobContext } from "./job.ts";
+import { ReadyFeed } from "./ready-feed.ts";
+import { WatchFeed } from "./watch.ts";
+
+/** What all queues of a honkbun handle share. */
+export interface QueueContext {
+  readonly pool: Pool;
+  readonly clock: Clock;
+  readonly loops: ClaimLoops;
+  readonly watches: WatchFeed;
+  readonly insertion: SharedInsertion;
+  readonly emit: JobContext["emit"];
+  readonly report: (error: unknown, where: string) => void;
+  /** Unique in all processes, for ever. */
+  nonce(): string;
+}
+
+export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Emitter): QueueContext {
+  const report = (error: unknown, where: string): void => emitter.emit("error", { error, where });
+  return {
+    pool,
+    clock,
+    loops: new ClaimLoops(new ReadyFeed(pool, hub, clock), new ClaimKeeper(pool, hub, clock, report)),
+    watches: new WatchFeed(pool, hub, clock),
+    insertion: new SharedInsertion(pool.loops),
+    emit: (event, job) => emitter.emit(event, job),
+    report,
+    nonce: nonces(),
+  };
+}
+
+/** Text that is unique in all processes, for ever: a random part for the handle, and a count. */
+function nonces(): () => string {
+  const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
+  let count = 0;
+  return () => `${random}.${(count++).toString(36)}`;
+}

@@ -1,0 +1,206 @@
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+
+import { ClaimLostError, type Honkbun, type Job, JobCancelledError, open } from "../../src/index.ts";
+import { database } from "../support/database.ts";
+import { eventually, within } from "../support/eventually.ts";
+import { Folder } from "../support/folder.ts";
+import { Process } from "../support/process.ts";
+
+const expiry = (db: Honkbun): number | null =>
+  db.sqlite.query<{ at: number | null }, []>("SELECT claim_expires_at AS at FROM _honker_live").get()?.at ??
+  null;
+
+const aborted = (job: Job<unknown>): Promise<unknown> => {
+  const { promise, resolve } = Promise.withResolvers<unknown>();
+  job.signal.addEventListener("abort", () => resolve(job.signal.reason));
+  return within(promise, "the job is aborted");
+};
+
+for (const file of [false, true]) {
+  describe(`the current job of a claim loop, ${file ? "on a file" : "in memory"}`, () => {
+    test("has its claim renewed for as long as it takes", async () => {
+      using db = database({ file, now: new Date("2030-01-01T00:00:00Z") });
+      const queue = db.queue("q", { visibilityTimeout: "30s" });
+      queue.enqueue(1);
+      const { value: job } = await queue.claim().next();
+      for (let n = 0; n < 20; n++) {
+        const before = expiry(db);
+        db.clock.advance("10s");
+        await eventually(() => expiry(db) !== before, "the claim is renewed");
+        expect(queue.claimBatch(1)).toEqual([]);
+      }
+      job.ack();
+    });
+
+    test("is not renewed before a third of the visibility timeout, nor once it is settled", async () => {
+      using db = database({ file, now: new Date("2030-01-01T00:00:00Z") });
+      const queue = db.queue("q", { visibilityTimeout: "30s" });
+      queue.enqueue(1);
+      const { value: job } = await queue.claim().next();
+      const before = expiry(db);
+      db.clock.advance("9.9s");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(expiry(db)).toBe(before);
+      job.snooze(0);
+      db.clock.advance("1m");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(expiry(db)).toBeNull();
+    });
+
+    test("is not renewed once the next one is asked for, and job:unsettled tells", async () => {
+      using db = database({ file });
+      const unsettled: unknown[] = [];
+      using _ = db.on("job:unsettled", (event) => void unsettled.push(event));
+      const queue = db.queue("q", { visibilityTimeout: "30s" });
+      const id = queue.enqueue(1);
+      const jobs = queue.claim();
+      const { value: job } = await jobs.next();
+      expect(unsettled).toEqual([]);
+      void jobs.next();
+      expect(unsettled).toMatchObject([{ id, queue: "q", attempt: 1 }]);
+      const before = expiry(db);
+      db.clock.advance("20s");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(expiry(db)).toBe(before);
+      job.ack(); // it is held all the same
+    });
+
+    test("learns by its signal that it was cancelled", async () => {
+      using db = database({ file });
+      const queue = db.queue("q");
+      const id = queue.enqueue(1);
+      const { value: job } = await queue.claim().next();
+      const reason = aborted(job);
+      queue.cancel(id);
+      expect(await reason).toBeInstanceOf(JobCancelledError);
+      expect(() => job.ack()).toThrow(ClaimLostError);
+    });
+
+    test("learns by its signal, at the next renewal, that it was taken away otherwise", async () => {
+      using db = database({ file });
+      const queue = db.queue("q", { visibilityTimeout: "30s" });
+      queue.enqueue(1);
+      const { value: job } = await queue.claim().next();
+      const reason = aborted(job);
+      db.sqlite.run("DELETE FROM _honker_live"); // as honker cancels
+      db.clock.advance("10s");
+      expect(await reason).toBeInstanceOf(ClaimLostError);
+    });
+
+    test("learns by its signal that the handle is closed", async () => {
+      using db = database({ file });
+      db.queue("q").enqueue(1);
+      const { value: job } = await db.queue("q").claim().next();
+      const reason = aborted(job);
+      db.close();
+      expect(await reason).toMatchObject({ code: "HONKBUN_CLOSED" });
+    });
+
+    test("is not told of other jobs' ends, nor of its own ack", async () => {
+      using db = database({ file });
+      const queue = db.queue("q");
+      const [, other] = queue.enqueueMany([1, 2]);
+      const { value: job } = await queue.claim().next();
+      const { signal } = job;
+      queue.cancel(other ?? 0);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      job.ack();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(signal.aborted).toBe(false);
+    });
+  });
+}
+
+describe("a claim loop", () => {
+  test("is told of a cancellation by another process at once", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: { safetyInterval: false, mode: "watch" } });
+    await using runner = new Process("job-runner", folder.file());
+    await runner.read();
+    const id = db.queue("q").enqueue(1);
+    const { value: job } = await db.queue("q").claim().next();
+    const reason = aborted(job);
+    expect(await runner.ask({ cancel: id })).toBe(true);
+    expect(await reason).toBeInstanceOf(JobCancelledError);
+  });
+
+  test("is held by a pause from another process, and woken by resume", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: { safetyInterval: false, mode: "watch" } });
+    await using runner = new Process("job-runner", folder.file());
+    await runner.read();
+    await runner.ask({ call: "pause" });
+    db.queue("q").enqueue(1);
+    const next = db.queue("q").claim().next();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(Bun.peek.status(next)).toBe("pending");
+    await runner.ask({ call: "resume" });
+    expect((await within(next, "the job is claimed")).value.payload).toBe(1);
+  });
+
+  test("retries what break left unsettled, and job:unsettled and job:retried tell", async () => {
+    using db = database();
+    const events: unknown[] = [];
+    using _ = db.on("job:unsettled", ({ id }) => void events.push(["unsettled", id]));
+    using __ = db.on("job:retried", ({ id }) => void events.push(["retried", id]));
+    using ___ = db.on("job:dead", ({ id }) => void events.push(["dead", id]));
+    const queue = db.queue("q", { backoff: { base: 0 } });
+    queue.enqueue(1, { maxAttempts: 2 });
+    for (let n = 0; n < 2; n++) for await (const _job of queue.claim()) break;
+    expect(events).toEqual([
+      ["unsettled", 1],
+      ["retried", 1],
+      ["unsettled", 1],
+      ["dead", 1],
+    ]);
+    expect(queue.dead.list()[0]?.errors).toMatchObject([{ attempt: 1 }, { attempt: 2 }]);
+  });
+
+  test("renews again after a renewal that failed", async () => {
+    using db = database({ file: true, now: new Date("2030-01-01T00:00:00Z") });
+    const errors: unknown[] = [];
+    using _ = db.on("error", ({ error }) => void errors.push(error));
+    const queue = db.queue("q", { visibilityTimeout: "30s" });
+    queue.enqueue(1);
+    const { value: job } = await queue.claim().next();
+    db.sqlite.run(
+      "CREATE TRIGGER full BEFORE UPDATE ON _honker_live BEGIN SELECT raise(ABORT, 'disk full'); END",
+    );
+    const before = expiry(db);
+    db.clock.advance("10s");
+    await eventually(() => errors.length > 0, "it fails");
+    db.sqlite.run("DROP TRIGGER full");
+    expect(expiry(db)).toBe(before);
+    db.clock.advance("1s");
+    await eventually(() => expiry(db) !== before, "the claim is renewed");
+    expect(errors).toMatchObject([{ message: expect.stringContaining("disk full") }]);
+    job.ack();
+  });
+
+  test("renews beside a writer that holds the lock for long, without blocking", async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    const queue = db.queue("q", { visibilityTimeout: "1s" });
+    queue.enqueue(1);
+    const { value: job } = await queue.claim().next();
+    using mine = new Database(folder.file());
+    const before = expiry(db);
+    mine.run("BEGIN IMMEDIATE");
+    await new Promise((resolve) => setTimeout(resolve, 400)); // a renewal is due
+    mine.run("COMMIT");
+    await eventually(() => expiry(db) !== before, "the claim is renewed");
+    job.ack();
+  });
+
+  test("keeps no process alive once it has ended and its jobs are settled", async () => {
+    using db = database({ file: true });
+    db.queue("q").enqueue(1);
+    const controller = new AbortController();
+    const { value: job } = await db.queue("q").claim({ signal: controller.signal }).next();
+    controller.abort();
+    expect(db.stats().wake.mode).not.toBe("idle"); // it still looks after the job
+    job.ack();
+    expect(db.stats().wake.mode).toBe("idle");
+  });
+});
