@@ -223,7 +223,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     } catch (error) {
       report(error, "close");
     }
-    for (const job of held) job.lose(new ClosedError("this honkbun handle was closed"));
+    for (const job of held) job.lease.lose(new ClosedError("this honkbun handle was closed"));
   }
 }
 

@@ -57,7 +57,8 @@ export class Emitter {
       console.error(`honkbun: ${where}:`, error);
       return;
     }
-    for (const listener of [...(listeners ?? [])]) {
+    if (listeners === undefined) return;
+    for (const listener of [...listeners]) {
       try {
         listener(value as never);
       } catch (error) {

@@ -24,23 +24,23 @@ interface SchemaIssue {
  * The JSON text to store. With a schema, what a consumer will read back must fit it.
  * @throws PayloadError for what JSON cannot hold or the schema refuses; `what` names it.
  */
-export function serialize(payload: unknown, schema: Schema | undefined, what: string): string {
+export function serialize(payload: unknown, schema: Schema | undefined, what: () => string): string {
   let text: string | undefined;
   try {
     text = JSON.stringify(payload);
   } catch (cause) {
-    throw new PayloadError(`${what}: the payload cannot be stored as JSON: ${messageOf(cause)}`, { cause });
+    throw new PayloadError(`${what()}: the payload cannot be stored as JSON: ${messageOf(cause)}`, { cause });
   }
   if (text === undefined) {
     if (payload !== undefined)
-      throw new PayloadError(`${what}: the payload cannot be stored as JSON: ${show(payload)}`);
+      throw new PayloadError(`${what()}: the payload cannot be stored as JSON: ${show(payload)}`);
     text = "null";
   }
   if (schema !== undefined) {
     const issues = validate(schema, JSON.parse(text), what).issues;
     if (issues !== undefined) {
       const hint = validate(schema, payload, what).issues === undefined ? HINT : "";
-      throw new PayloadError(`${what}: the payload does not fit its schema: ${describe(issues)}${hint}`);
+      throw new PayloadError(`${what()}: the payload does not fit its schema: ${describe(issues)}${hint}`);
     }
   }
   return text;
@@ -53,17 +53,19 @@ const HINT =
  * The payload that a stored text stands for, as the schema puts it out.
  * @throws PayloadError when the text is not JSON or does not fit.
  */
-export function deserialize(text: string, schema: Schema | undefined, what: string): unknown {
+export function deserialize(text: string, schema: Schema | undefined, what: () => string): unknown {
   let payload: unknown;
   try {
     payload = JSON.parse(text);
   } catch (cause) {
-    throw new PayloadError(`${what}: the stored payload is not JSON: ${messageOf(cause)}`, { cause });
+    throw new PayloadError(`${what()}: the stored payload is not JSON: ${messageOf(cause)}`, { cause });
   }
   if (schema === undefined) return payload;
   const result = validate(schema, payload, what);
   if (result.issues !== undefined) {
-    throw new PayloadError(`${what}: the stored payload does not fit the schema: ${describe(result.issues)}`);
+    throw new PayloadError(
+      `${what()}: the stored payload does not fit the schema: ${describe(result.issues)}`,
+    );
   }
   return result.value;
 }
@@ -71,23 +73,23 @@ export function deserialize(text: string, schema: Schema | undefined, what: stri
 /** The payload as far as it can be read, for people who look: what does not fit the schema as it is, what is not JSON as text. */
 export function readStored(text: string, schema: Schema | undefined): unknown {
   try {
-    return deserialize(text, schema, "stored");
+    return deserialize(text, schema, () => "stored");
   } catch {
     return schema === undefined ? text : readStored(text, undefined);
   }
 }
 
-function validate(schema: Schema, value: unknown, what: string): SchemaResult<unknown> {
+function validate(schema: Schema, value: unknown, what: () => string): SchemaResult<unknown> {
   let result: ReturnType<Schema["~standard"]["validate"]>;
   try {
     result = schema["~standard"].validate(value);
   } catch (cause) {
-    throw new TypeError(`${what}: the schema itself failed: ${messageOf(cause)}`, { cause });
+    throw new TypeError(`${what()}: the schema itself failed: ${messageOf(cause)}`, { cause });
   }
   if (result instanceof Promise) {
     result.catch(() => {});
     throw new TypeError(
-      `${what}: the schema validates asynchronously, or throws; it must be synchronous, and report what does not fit`,
+      `${what()}: the schema validates asynchronously, or throws; it must be synchronous, and report what does not fit`,
     );
   }
   return result;

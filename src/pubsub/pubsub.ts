@@ -60,7 +60,7 @@ export class PubSub implements Feed, ListenerHost {
   notify(channel: string, payload?: unknown, options?: TxOption): number {
     assertName(channel, "notify: channel");
     for (const key in options) if (key !== "tx") throw new TypeError(`notify: unknown option ${key}`);
-    const text = serialize(payload, undefined, "notify");
+    const text = serialize(payload, undefined, () => "notify");
     const now = this.#clock();
     const { lastInsertRowid } = this.#pool.write(options?.tx, (connection) =>
       connection.use(preparePubSubStatements).insert.run(channel, text, toUnixSeconds(now)),
@@ -156,7 +156,7 @@ export class PubSub implements Feed, ListenerHost {
 
   toNotification(row: Row): Notification<never> | null {
     try {
-      const payload = deserialize(row.payload, undefined, `notification ${row.id} of ${row.channel}`);
+      const payload = deserialize(row.payload, undefined, () => `notification ${row.id} of ${row.channel}`);
       return {
         id: row.id,
         channel: row.channel,

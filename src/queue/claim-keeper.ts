@@ -41,7 +41,7 @@ export class ClaimKeeper implements Feed {
   }
 
   hold(job: Job<unknown>): void {
-    const renewal = this.#clock() + job.visibilityTimeout / 3;
+    const renewal = this.#clock() + job.lease.claim.visibilityTimeout / 3;
     this.#held.set(job, renewal);
     this.#hub.deadlineAt(renewal);
   }
@@ -76,18 +76,19 @@ export class ClaimKeeper implements Feed {
     this.#seen = last.seq;
     const ids = new Set(rows.map(({ id }) => id));
     for (const job of [...this.#held.keys()]) {
-      if (ids.has(job.id)) job.lose(new JobCancelledError(`job ${job.id} of ${job.queue} was cancelled`));
+      if (ids.has(job.id))
+        job.lease.lose(new JobCancelledError(`job ${job.id} of ${job.queue} was cancelled`));
     }
     return rows.length === PORTION;
   }
 
   async #renew(jobs: readonly Job<unknown>[], now: number): Promise<void> {
-    for (const job of jobs) this.#held.set(job, now + job.visibilityTimeout / 3);
+    for (const job of jobs) this.#held.set(job, now + job.lease.claim.visibilityTimeout / 3);
     try {
       const lost = await this.#pool.loops.write((connection) =>
         jobs.filter((job) => !job.settled && !job.renewOn(connection)),
       );
-      for (const job of lost) job.lose(job.lostError("renewal"));
+      for (const job of lost) job.lease.lose(job.lease.lostError("renewal"));
     } catch (error) {
       if (this.#pool.isClosed) return;
       this.#report(error, "renewal of claims");

@@ -38,7 +38,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   get held(): Iterable<Job<P, R>> {
-    return [...this.#held].filter((job) => job.mayBeHeld);
+    return [...this.#held].filter((job) => job.lease.mayBeHeld);
   }
 
   override next(): Promise<IteratorResult<Job<P, R>>> {
@@ -74,7 +74,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#current = job;
     this.#held.add(job);
     keeper.hold(job);
-    job.onReleased(() => {
+    job.lease.onReleased(() => {
       keeper.drop(job);
       this.#held.delete(job);
       this.#release();
@@ -92,7 +92,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   #leaveCurrent(): Job<P, R> | undefined {
     const job = this.#current;
     this.#current = undefined;
-    if (!job?.mayBeHeld) return undefined;
+    if (!job?.lease.mayBeHeld) return undefined;
     this.#host.loops.keeper.drop(job);
     if (!job.settled) this.#host.unsettled(job);
     return job;

@@ -3,7 +3,8 @@ import { PayloadError } from "../errors.ts";
 import { deserialize, type Schema } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { forgetEnded } from "./changes.ts";
-import { type Hold, Job, type JobContext } from "./job.ts";
+import { Job, type JobContext } from "./job.ts";
+import type { Claim } from "./lease.ts";
 import { claimJobs, failJob, type Failure, retryJob, sweepQueue } from "./operations.ts";
 
 /** A job that a claim has found to have failed, for the events that follow its commit. */
@@ -65,14 +66,18 @@ export class Claiming<P, R> {
   /** Claims until there are `count` jobs whose payloads can be read; the others are buried. */
   #claimReadable(connection: Connection, request: ClaimRequest, now: number, failed: Failed[]): Job<P, R>[] {
     const { count, workerId, visibilityTimeout, maxBuried } = request;
-    const hold: Hold = { workerId, visibilityTimeout, now };
+    const claim: Claim = { workerId, visibilityTimeout, now };
     const jobs: Job<P, R>[] = [];
     for (let buried = 0; ;) {
-      const rows = claimJobs(connection, { queue: this.#queue, count: count - jobs.length, ...hold });
+      const rows = claimJobs(connection, this.#queue, count - jobs.length, claim);
       for (const row of rows) {
         try {
-          const payload = deserialize(row.payload, this.#schema, `job ${row.id} of ${this.#queue}`) as P;
-          jobs.push(new Job(row, payload, hold, this.#context));
+          const payload = deserialize(
+            row.payload,
+            this.#schema,
+            () => `job ${row.id} of ${this.#queue}`,
+          ) as P;
+          jobs.push(new Job(row, this.#queue, payload, claim, this.#context));
         } catch (error) {
           const { id, attempts } = row;
           // Nobody can run it as it is; the others go on. Where the schema itself fails, or turns asynchronous, the

@@ -144,9 +144,9 @@ function prepareDeadStatements(connection: Connection): DeadStatements {
     return {
       revive: connection.prepare(
         `INSERT INTO _honker_live
-           (id, queue, payload, priority, run_at, due_ms, max_attempts, created_at, keep_result)
+           (id, queue, payload, priority, run_at, due_ms, max_attempts, created_at, keep_result, has_history)
          SELECT id, queue, payload, CAST(priority AS INTEGER), ?3, ?4, max(CAST(max_attempts AS INTEGER), 1),
-           CAST(created_at AS INTEGER), ?5
+           CAST(created_at AS INTEGER), ?5, 1
          FROM _honker_dead WHERE queue = ?1 AND ${wanted}`,
       ),
       remove: connection.prepare(`DELETE FROM _honker_dead WHERE ${dying}`),

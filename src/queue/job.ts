@@ -1,12 +1,12 @@
 import type { Clock } from "../clock.ts";
 import { type Duration, show, toEpoch, toMilliseconds } from "../duration.ts";
-import { ClaimLostError, JobSettledError } from "../errors.ts";
 import type { JobEvent } from "../events.ts";
 import { assertKnown } from "../options.ts";
 import { type Schema, serialize } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
+import { type Claim, Lease } from "./lease.ts";
 import {
   ackJob,
   ackJobs,
@@ -20,7 +20,7 @@ import {
   saveProgress,
   snoozeJob,
 } from "./operations.ts";
-import { type LiveRow, prepareQueueStatements } from "./statements.ts";
+import type { LiveRow } from "./statements.ts";
 
 /** What a job needs of the queue that claimed it. */
 export interface JobContext {
@@ -32,16 +32,6 @@ export interface JobContext {
   /** Milliseconds; 0 for ever, null not at all. Where the job itself doesn't say. */
   readonly keepResult: number | null;
   readonly emit: (event: Failure | "job:completed" | "job:unsettled", job: JobEvent) => void;
-}
-
-/** The claim by which a job is held. */
-export interface Hold {
-  /** Unique to this claim. */
-  readonly workerId: string;
-  /** Milliseconds. */
-  readonly visibilityTimeout: number;
-  /** When it was claimed, in epoch milliseconds. */
-  readonly now: number;
 }
 
 const TX = new Set(["tx"]);
@@ -60,39 +50,35 @@ export class Job<P, R = unknown> {
   readonly attempt: number;
   readonly maxAttempts: number;
   readonly priority: number;
-  /** To the second. */
-  readonly enqueuedAt: Date;
+  /** @internal */
+  readonly lease: Lease;
   readonly #context: JobContext;
-  readonly #hold: Hold;
+  readonly #createdAt: number;
   readonly #keepResult: number | null;
   #hasHistory: boolean;
-  /** In seconds, as far as this process knows. */
-  #expiry: number;
-  #settled = false;
-  /** Settled on a transaction of another handle, which has not ended yet. */
-  #undecided = false;
-  #onReleased: (() => void) | undefined;
-  #abort: AbortController | undefined;
-  #lost: Error | undefined;
 
   /** @internal */
-  constructor(row: LiveRow, payload: P, hold: Hold, context: JobContext) {
+  constructor(row: LiveRow, queue: string, payload: P, claim: Claim, context: JobContext) {
     this.id = row.id;
-    this.queue = row.queue;
+    this.queue = queue;
     this.payload = payload;
     this.attempt = row.attempts;
     this.maxAttempts = row.max_attempts;
     this.priority = row.priority;
-    this.enqueuedAt = new Date(row.created_at * 1_000);
+    this.lease = new Lease(context.pool, row.id, queue, claim);
     this.#context = context;
-    this.#hold = hold;
+    this.#createdAt = row.created_at;
     this.#keepResult = row.keep_result ?? context.keepResult;
-    this.#hasHistory = row.has_history !== 0;
-    this.#expiry = claimExpiry(hold.now, hold.visibilityTimeout);
+    this.#hasHistory = row.attempts > 1 || row.has_history === 1;
+  }
+
+  /** To the second. */
+  get enqueuedAt(): Date {
+    return new Date(this.#createdAt * 1_000);
   }
 
   get settled(): boolean {
-    return this.#settled;
+    return this.lease.settled;
   }
 
   /**
@@ -101,9 +87,7 @@ export class Job<P, R = unknown> {
    * and `progress` notice.
    */
   get signal(): AbortSignal {
-    this.#abort ??= new AbortController();
-    if (this.#lost !== undefined) this.#abort.abort(this.#lost);
-    return this.#abort.signal;
+    return this.lease.signal;
   }
 
   /**
@@ -113,15 +97,16 @@ export class Job<P, R = unknown> {
    */
   ack(options?: { readonly result?: R | undefined; readonly tx?: Tx | undefined }): void {
     assertKnown("ack", options, ACK);
-    this.#assertUnsettled("ack");
-    const completion = this.#completion(options?.result);
+    this.lease.assertUnsettled("ack");
+    const completion = this.#completion(options?.result, this.#context.clock());
     const write = (connection: Connection): boolean =>
-      ackJob(connection, this.id, this.#hold.workerId, completion);
+      ackJob(connection, this.id, this.#workerId, completion);
     const { pool } = this.#context;
     const done = leavesNothing(completion)
       ? pool.write(options?.tx, write)
       : pool.writeAll(options?.tx, write);
-    this.#settle("ack", done, options?.tx, () => this.#emit("job:completed"));
+    this.lease.assertHeld("ack", done);
+    Lease.settle(pool, [this.lease], options?.tx, () => this.#emit("job:completed"));
   }
 
   /**
@@ -135,17 +120,16 @@ export class Job<P, R = unknown> {
     readonly tx?: Tx | undefined;
   }): void {
     assertKnown("retry", options, RETRY);
-    this.#assertUnsettled("retry");
-    const { pool, clock, backoff } = this.#context;
+    this.lease.assertUnsettled("retry");
+    const { clock, backoff } = this.#context;
     const delay =
       options?.delay === undefined ? backoff(this.attempt) : toMilliseconds(options.delay, "retry: delay");
     const now = clock();
     const due = toEpoch(now + delay, "retry: delay");
     const error = options?.error;
-    const outcome = pool.writeAll(options?.tx, (connection) =>
-      retryJob(connection, this.id, this.#hold.workerId, { due, error, now }),
+    this.#end("retry", options?.tx, error, (connection) =>
+      retryJob(connection, this.id, this.#workerId, { due, error, now }),
     );
-    this.#settle("retry", outcome !== null, options?.tx, () => this.#emit(outcome, error));
   }
 
   /**
@@ -154,12 +138,11 @@ export class Job<P, R = unknown> {
    */
   fail(error: unknown, options?: TxOption): void {
     assertKnown("fail", options, TX);
-    this.#assertUnsettled("fail");
-    const { pool, clock } = this.#context;
-    const outcome = pool.writeAll(options?.tx, (connection) =>
-      failJob(connection, this.id, this.#hold.workerId, { error, now: clock() }),
+    this.lease.assertUnsettled("fail");
+    const now = this.#context.clock();
+    this.#end("fail", options?.tx, error, (connection) =>
+      failJob(connection, this.id, this.#workerId, { error, now }),
     );
-    this.#settle("fail", outcome !== null, options?.tx, () => this.#emit(outcome, error));
   }
 
   /**
@@ -168,16 +151,17 @@ export class Job<P, R = unknown> {
    */
   snooze(delay: Duration, options?: TxOption): void {
     assertKnown("snooze", options, TX);
-    this.#assertUnsettled("snooze");
+    this.lease.assertUnsettled("snooze");
     const { pool, clock } = this.#context;
     const wait = toMilliseconds(delay, "snooze: delay");
     const due = toEpoch(clock() + wait, "snooze: delay");
     const done = pool.write(options?.tx, (connection) =>
       wait === 0
-        ? giveBackJob(connection, this.id, this.#hold.workerId)
-        : snoozeJob(connection, this.id, this.#hold.workerId, due),
+        ? giveBackJob(connection, this.id, this.#workerId)
+        : snoozeJob(connection, this.id, this.#workerId, due),
     );
-    this.#settle("snooze", done, options?.tx, () => {});
+    this.lease.assertHeld("snooze", done);
+    Lease.settle(pool, [this.lease], options?.tx, () => {});
   }
 
   /**
@@ -186,17 +170,17 @@ export class Job<P, R = unknown> {
    * @throws ClaimLostError, JobSettledError, BusyError
    */
   heartbeat(extend?: Duration): void {
-    this.#assertUnsettled("heartbeat");
+    this.lease.assertUnsettled("heartbeat");
     const { pool, clock } = this.#context;
     const timeout =
-      extend === undefined ? this.#hold.visibilityTimeout : toMilliseconds(extend, "heartbeat: extend");
+      extend === undefined ? this.lease.claim.visibilityTimeout : toMilliseconds(extend, "heartbeat: extend");
     if (timeout === 0) throw new RangeError(`heartbeat: extend must be more than 0, got ${show(extend)}`);
     const expiry = claimExpiry(clock(), timeout);
     const done = pool.write(undefined, (connection) =>
-      renewClaim(connection, this.id, this.#hold.workerId, expiry),
+      renewClaim(connection, this.id, this.#workerId, expiry),
     );
-    this.#assertHeld("heartbeat", done);
-    this.#expiry = Math.max(this.#expiry, expiry);
+    this.lease.assertHeld("heartbeat", done);
+    this.lease.renewed(expiry);
   }
 
   /**
@@ -205,12 +189,12 @@ export class Job<P, R = unknown> {
    * @throws PayloadError, ClaimLostError, JobSettledError, BusyError
    */
   progress(value: unknown): void {
-    this.#assertUnsettled("progress");
-    const text = serialize(value, undefined, `progress of job ${this.id} of ${this.queue}`);
+    this.lease.assertUnsettled("progress");
+    const text = serialize(value, undefined, () => `progress of job ${this.id} of ${this.queue}`);
     const done = this.#context.pool.write(undefined, (connection) =>
-      saveProgress(connection, this.id, this.#hold.workerId, text),
+      saveProgress(connection, this.id, this.#workerId, text),
     );
-    this.#assertHeld("progress", done);
+    this.lease.assertHeld("progress", done);
     this.#hasHistory = true;
   }
 
@@ -218,46 +202,36 @@ export class Job<P, R = unknown> {
    * @internal Acks jobs together. Returns how many of them were still held.
    * @throws as `ack`, before any is acked
    */
-  static ackAll(pool: Pool, jobs: readonly Job<unknown>[], tx: Tx | undefined): number {
-    for (const job of jobs) job.#assertUnsettled("ackBatch");
-    const completions = new Map(jobs.map((job) => [job, job.#completion(undefined)]));
-    const [singly, plain] = [[] as [Job<unknown>, Completion][], [] as Job<unknown>[]];
-    for (const [job, completion] of completions) {
-      if (leavesNothing(completion)) plain.push(job);
-      else singly.push([job, completion]);
+  static ackAll({ pool, clock }: JobContext, jobs: readonly Job<unknown>[], tx: Tx | undefined): number {
+    const now = clock();
+    const plain = new Map<string, Map<number, Job<unknown>>>();
+    const others = new Map<Job<unknown>, Completion>();
+    for (const job of jobs) {
+      job.lease.assertUnsettled("ackBatch");
+      const completion = job.#completion(undefined, now);
+      if (!leavesNothing(completion)) others.set(job, completion);
+      else {
+        const held = plain.get(job.#workerId) ?? new Map<number, Job<unknown>>();
+        plain.set(job.#workerId, held.set(job.id, job));
+      }
     }
-    const byClaim = Map.groupBy(plain, (job) => job.#hold.workerId);
     const write = (connection: Connection): Job<unknown>[] => {
       const done: Job<unknown>[] = [];
-      for (const [job, completion] of singly) {
-        if (ackJob(connection, job.id, job.#hold.workerId, completion)) done.push(job);
+      for (const [workerId, held] of plain) {
+        for (const id of ackJobs(connection, [...held.keys()], workerId)) {
+          done.push(held.get(id) as Job<unknown>);
+        }
       }
-      for (const [workerId, held] of byClaim) {
-        const ids = held.map(({ id }) => id);
-        const acked = new Set(ackJobs(connection, ids, workerId));
-        done.push(...held.filter(({ id }) => acked.has(id)));
+      for (const [job, completion] of others) {
+        if (ackJob(connection, job.id, job.#workerId, completion)) done.push(job);
       }
       return done;
     };
-    const isOneStatement = singly.length === 0 && byClaim.size === 1;
+    const isOneStatement = others.size === 0 && plain.size === 1;
     const done = isOneStatement ? pool.write(tx, write) : pool.writeAll(tx, write);
-    for (const job of done) job.#settle("ackBatch", true, tx, () => job.#emit("job:completed"));
+    const leases = done.map(({ lease }) => lease);
+    Lease.settle(pool, leases, tx, (index) => (done[index] as Job<unknown>).#emit("job:completed"));
     return done.length;
-  }
-
-  /** @internal Whether the claim may have to be given up: not settled, or by a transaction that may yet roll back. */
-  get mayBeHeld(): boolean {
-    return this.#lost === undefined && (!this.#settled || this.#undecided);
-  }
-
-  /** @internal Milliseconds for which the claim holds unless it is renewed. */
-  get visibilityTimeout(): number {
-    return this.#hold.visibilityTimeout;
-  }
-
-  /** @internal Calls `listener` once the claim needs no more care: the job is settled for good, or lost. */
-  onReleased(listener: () => void): void {
-    this.#onReleased = listener;
   }
 
   /** @internal Ends the attempt on a loop's connection: the loop's body left the job unsettled. */
@@ -265,89 +239,50 @@ export class Job<P, R = unknown> {
     const { clock, backoff } = this.#context;
     const now = clock();
     const due = Math.ceil(now + backoff(this.attempt));
-    return retryJob(connection, this.id, this.#hold.workerId, { due, error, now });
+    return retryJob(connection, this.id, this.#workerId, { due, error, now });
   }
 
   /** @internal Makes the job claimable again on a loop's connection, without using the attempt. */
   giveBackOn(connection: Connection): void {
-    giveBackJob(connection, this.id, this.#hold.workerId);
+    giveBackJob(connection, this.id, this.#workerId);
   }
 
   /** @internal Renews the claim on a loop's connection. False when it is lost. */
   renewOn(connection: Connection): boolean {
-    const expiry = claimExpiry(this.#context.clock(), this.#hold.visibilityTimeout);
-    this.#expiry = Math.max(this.#expiry, expiry);
-    return renewClaim(connection, this.id, this.#hold.workerId, expiry);
+    const expiry = claimExpiry(this.#context.clock(), this.lease.claim.visibilityTimeout);
+    this.lease.renewed(expiry);
+    return renewClaim(connection, this.id, this.#workerId, expiry);
   }
 
-  /** @internal The claim is gone, and whoever works on the job is to know. */
-  lose(reason: Error): void {
-    if (this.#settled || this.#lost !== undefined) return;
-    this.#lost = reason;
-    this.#abort?.abort(reason);
-    this.#onReleased?.();
+  get #workerId(): string {
+    return this.lease.claim.workerId;
   }
 
-  /** @internal */
-  lostError(call: string): ClaimLostError {
-    return new ClaimLostError(
-      `${call}: the claim on job ${this.id} of ${this.queue} is lost: it was taken over, cancelled or buried`,
-    );
-  }
-
-  #completion(result: R | undefined): Completion {
-    const { clock, resultSchema } = this.#context;
+  #completion(result: R | undefined, now: number): Completion {
+    const { resultSchema } = this.#context;
     const keep = this.#keepResult;
-    const now = clock();
     const text =
       keep === null || result === undefined
         ? null
-        : serialize(result, resultSchema, `result of job ${this.id} of ${this.queue}`);
-    // Once its time was over, somebody may have noted that the claim expired.
-    return { result: text, keep, hasHistory: this.#hasHistory || now >= this.#expiry * 1_000, now };
+        : serialize(result, resultSchema, () => `result of job ${this.id} of ${this.queue}`);
+    return { result: text, keep, hasHistory: this.#hasHistory || this.lease.mayHaveExpired(now), now };
   }
 
-  #assertUnsettled(call: string): void {
-    if (this.#settled)
-      throw new JobSettledError(`${call}: job ${this.id} of ${this.queue} was settled before`);
-  }
-
-  #assertHeld(call: string, isHeld: boolean): void {
-    if (isHeld) return;
-    const error = this.lostError(call);
-    this.lose(error);
-    throw error;
-  }
-
-  #settle(call: string, done: boolean, tx: Tx | undefined, report: () => void): void {
-    this.#assertHeld(call, done);
+  #end(
+    call: string,
+    tx: Tx | undefined,
+    error: unknown,
+    write: (connection: Connection) => Failure | null,
+  ): void {
     const { pool } = this.#context;
-    this.#settled = true;
-    const committed = (): void => {
-      this.#onReleased?.();
-      report();
-    };
-    if (pool.isOwn(tx)) {
-      const rolledBack = (): void => {
-        this.#settled = false;
-      };
-      pool.onEnd({ committed, rolledBack });
-      return;
-    }
-    // How a transaction on another handle has ended only the row can tell.
-    this.#undecided = true;
-    pool.whenEnded(tx, () => {
-      this.#undecided = false;
-      this.#settled = !pool.readCommitted(
-        (connection) =>
-          connection.use(prepareQueueStatements).held.get(this.id, this.#hold.workerId) !== null,
-      );
-      if (this.#settled) committed();
+    const outcome = pool.writeAll(tx, write);
+    this.lease.assertHeld(call, outcome !== null);
+    Lease.settle(pool, [this.lease], tx, () => {
+      if (outcome !== null) this.#emit(outcome, error);
     });
   }
 
-  #emit(event: Failure | "job:completed" | null, error?: unknown): void {
-    if (event === null) return;
+  #emit(event: Failure | "job:completed", error?: unknown): void {
     const { id, queue, attempt } = this;
     this.#context.emit(event, { id, queue, attempt, ...(error === undefined ? {} : { error }) });
   }

@@ -2,6 +2,7 @@ import { toUnixSeconds } from "../clock.ts";
 import { JobExpiredError } from "../errors.ts";
 import { messageOf } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
+import type { Claim } from "./lease.ts";
 import { type AttemptRow, type LiveRow, prepareQueueStatements } from "./statements.ts";
 
 // What happens to jobs, as writes on a connection that is inside a transaction (a single statement needs none). Whoever
@@ -9,16 +10,6 @@ import { type AttemptRow, type LiveRow, prepareQueueStatements } from "./stateme
 
 /** Rows that one claim frees at most, so that it takes milliseconds however many there are. */
 const SWEEP_PORTION = 500;
-
-export interface Claim {
-  readonly queue: string;
-  readonly count: number;
-  /** Unique to this claim. */
-  readonly workerId: string;
-  /** Milliseconds. */
-  readonly visibilityTimeout: number;
-  readonly now: number;
-}
 
 /** How an attempt that failed goes on. */
 export type Failure = "job:retried" | "job:dead";
@@ -34,21 +25,22 @@ export function claimExpiry(now: number, visibilityTimeout: number): number {
 /** Claims up to `count` due jobs, in claim order: priority (high first), due time, id. */
 export function claimJobs(
   connection: Connection,
-  { queue, count, workerId, visibilityTimeout, now }: Claim,
+  queue: string,
+  count: number,
+  { workerId, visibilityTimeout, now }: Claim,
 ): LiveRow[] {
-  const { isPaused, pick, take, takeMany } = connection.use(prepareQueueStatements);
+  const { isPaused, claimable, take } = connection.use(prepareQueueStatements);
   if (isPaused.get(queue) !== null) return [];
-  const picked = pick.all(queue, now, toUnixSeconds(now), count);
-  const expires = claimExpiry(now, visibilityTimeout);
-  const [first] = picked;
-  if (first === undefined) return [];
-  if (picked.length === 1) {
-    const row = take.get(workerId, expires, first.id);
-    return row === null ? [] : [row];
+  const seconds = toUnixSeconds(now);
+  const expiry = claimExpiry(now, visibilityTimeout);
+  const claimed: LiveRow[] = [];
+  for (const { priority } of claimable.all(queue, now, seconds, count)) {
+    const left = count - claimed.length;
+    if (left === 0) break;
+    const rows = take.all(queue, now, seconds, left, priority, workerId, expiry);
+    claimed.push(...rows.sort((a, b) => a.due - b.due || a.id - b.id));
   }
-  const rows = takeMany.all(workerId, expires, JSON.stringify(picked.map(({ id }) => id)));
-  const rank = new Map(picked.map(({ id }, index) => [id, index]));
-  return rows.sort((a, b) => (rank.get(a.id) ?? 0) - (rank.get(b.id) ?? 0));
+  return claimed;
 }
 
 /**

@@ -44,6 +44,7 @@ export class Queue<In, Out = In, R = unknown> {
   readonly dead: DeadLetters<Out>;
   readonly #context: QueueContext;
   readonly #terms: QueueTerms;
+  readonly #jobs: JobContext;
   readonly #claiming: Claiming<Out, R>;
   readonly #inspection: Inspection<Out, R>;
 
@@ -54,8 +55,8 @@ export class Queue<In, Out = In, R = unknown> {
     this.#context = context;
     this.#terms = readQueueOptions(options);
     const { pool, clock, emit } = context;
-    const jobContext: JobContext = { pool, clock, emit, ...this.#terms };
-    this.#claiming = new Claiming(name, this.#terms.schema, jobContext);
+    this.#jobs = { pool, clock, emit, ...this.#terms };
+    this.#claiming = new Claiming(name, this.#terms.schema, this.#jobs);
     this.#inspection = new Inspection(pool, clock, name, this.#terms);
     this.dead = new DeadLetters({ pool, clock, queue: name, ...this.#terms });
   }
@@ -168,7 +169,7 @@ export class Queue<In, Out = In, R = unknown> {
     if (!Array.isArray(jobs) || !jobs.every((job) => job instanceof Job)) {
       throw new TypeError(`ackBatch: jobs must be an array of jobs, got ${show(jobs)}`);
     }
-    return jobs.length === 0 ? 0 : Job.ackAll(this.#context.pool, jobs, options?.tx);
+    return jobs.length === 0 ? 0 : Job.ackAll(this.#jobs, jobs, options?.tx);
   }
 
   /**
@@ -219,7 +220,7 @@ export class Queue<In, Out = In, R = unknown> {
       payload:
         payload === undefined
           ? null
-          : serialize(payload, this.#terms.schema, `update of job ${id} of ${this.name}`),
+          : serialize(payload, this.#terms.schema, () => `update of job ${id} of ${this.name}`),
       due: runAt === undefined ? null : toEpoch(runAt, "update: runAt"),
       priority: priority === undefined ? null : readPriority(priority, "update"),
     };
@@ -281,7 +282,7 @@ export class Queue<In, Out = In, R = unknown> {
     const now = this.#context.clock();
     try {
       const terms = readEnqueueOptions(options, maxAttempts, now, call);
-      const text = serialize(payload, schema, `${call} to ${this.name}`);
+      const text = serialize(payload, schema, () => `${call} to ${this.name}`);
       return newJob(this.name, text, terms, keepResult, now);
     } catch (error) {
       if (index !== undefined && error instanceof Error) error.message += ` (payload ${index})`;

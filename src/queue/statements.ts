@@ -2,15 +2,16 @@ import type { Connection, Statement } from "../sqlite/connection.ts";
 
 export interface LiveRow {
   readonly id: number;
-  readonly queue: string;
   readonly payload: string;
   readonly priority: number;
   readonly attempts: number;
   readonly max_attempts: number;
   readonly created_at: number;
+  /** Epoch milliseconds. */
+  readonly due: number;
   readonly keep_result: number | null;
-  /** 1 when errors or progress are stored apart from the row. */
-  readonly has_history: number;
+  /** 1 when errors or progress may be stored apart from the row, though no attempt has failed. */
+  readonly has_history: number | null;
 }
 
 /** A job that has used an attempt, or is to be buried. */
@@ -21,12 +22,13 @@ export interface AttemptRow {
 }
 
 export interface QueueStatements {
-  /** Ids of claimable jobs in claim order: queue, now in milliseconds, in seconds, at most so many. */
-  readonly pick: Statement<{ id: number }, [string, number, number, number]>;
-  /** Makes one job ours: worker id, claim expiry in seconds, id. */
-  readonly take: Statement<LiveRow, [string, number, number]>;
-  /** The same for a JSON array of ids; rows come back in the order of ids. */
-  readonly takeMany: Statement<LiveRow, [string, number, string]>;
+  /** Priorities of claimable jobs, highest first: queue, now in milliseconds, in seconds, at most so many. */
+  readonly claimable: Statement<{ priority: number }, [string, number, number, number]>;
+  /**
+   * Makes the first jobs of a priority ours: queue, now in milliseconds, in seconds, at most so many, priority, worker id,
+   * claim expiry in seconds. Rows come back in the order of ids.
+   */
+  readonly take: Statement<LiveRow, [string, number, number, number, number, string, number]>;
   /** When the next job is due, in milliseconds: queue, now in seconds. */
   readonly nextDue: Statement<{ due: number | null }, [string, number]>;
   readonly isPaused: Statement<{ paused: number }, [string]>;
@@ -76,26 +78,20 @@ export const COPIED =
   "id, queue, payload, CAST(priority AS INTEGER), CAST(attempts AS INTEGER), CAST(max_attempts AS INTEGER), CAST(created_at AS INTEGER)";
 
 export function prepareQueueStatements(connection: Connection): QueueStatements {
-  const claimed = `id, queue, payload, priority, attempts, max_attempts, created_at, keep_result,
-    EXISTS (SELECT 1 FROM _honkbun_errors WHERE job_id = _honker_live.id)
-      OR EXISTS (SELECT 1 FROM _honkbun_progress WHERE job_id = _honker_live.id) AS has_history`;
+  const claimable = `queue = ?1 AND state = 'pending' AND due <= ?2
+    AND attempts < max_attempts AND (expires_at IS NULL OR expires_at > ?3)`;
   return {
-    // Priority by priority: one ORDER BY over the queue would walk every delayed job of a higher priority. Not nested in
-    // the UPDATE below, where SQLite would work out all of it before the LIMIT.
-    pick: connection.prepare(
+    // Priority by priority: one ORDER BY over the queue would walk every delayed job of a higher priority.
+    claimable: connection.prepare(
       `WITH ${LEVELS}
-       SELECT job.id FROM level CROSS JOIN _honker_live AS job
-       WHERE job.queue = ?1 AND job.state = 'pending' AND job.priority = level.priority AND job.due <= ?2
-         AND job.attempts < job.max_attempts AND (job.expires_at IS NULL OR job.expires_at > ?3)
-       LIMIT ?4`,
+       SELECT priority FROM level
+       WHERE EXISTS (SELECT 1 FROM _honker_live WHERE priority = level.priority AND ${claimable}) LIMIT ?4`,
     ),
     take: connection.prepare(
-      `UPDATE _honker_live SET state = 'processing', worker_id = ?1, claim_expires_at = ?2, attempts = attempts + 1
-       WHERE id = ?3 RETURNING ${claimed}`,
-    ),
-    takeMany: connection.prepare(
-      `UPDATE _honker_live SET state = 'processing', worker_id = ?1, claim_expires_at = ?2, attempts = attempts + 1
-       WHERE id IN (SELECT value FROM json_each(?3)) RETURNING ${claimed}`,
+      `UPDATE _honker_live SET state = 'processing', worker_id = ?6, claim_expires_at = ?7, attempts = attempts + 1
+       WHERE id IN (
+         SELECT id FROM _honker_live WHERE priority = ?5 AND ${claimable} ORDER BY due, id LIMIT ?4)
+       RETURNING id, payload, priority, attempts, max_attempts, created_at, due, keep_result, has_history`,
     ),
     nextDue: connection.prepare(
       `WITH ${LEVELS}
@@ -136,12 +132,12 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     giveBack: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1
+       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1, has_history = 1
        WHERE id = ?1 AND worker_id = ?2`,
     ),
     snooze: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1,
+       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1, has_history = 1,
          run_at = ?1, due_ms = ?2
        WHERE id = ?3 AND worker_id = ?4`,
     ),

@@ -1,21 +1,29 @@
 import { OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
-import { HONKER_TABLES, LIVE_COLUMNS, LIVE_INDEXES, OWN_TABLES, QUEUE_TABLES } from "./schema.ts";
+import {
+  HISTORY_COLUMNS,
+  HONKER_TABLES,
+  LIVE_COLUMNS,
+  LIVE_INDEXES,
+  type LiveColumn,
+  OWN_TABLES,
+  QUEUE_TABLES,
+} from "./schema.ts";
 import { finishTransaction, prepareTransactionStatements } from "./transaction.ts";
 
 /** Each runs once per file, in order, all that are missing in one transaction. What has been released is never edited. */
 const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
   (connection) => {
     connection.execute(HONKER_TABLES);
-    const present = new Set(columnsOf(connection, "_honker_live"));
-    for (const { name, definition } of LIVE_COLUMNS) {
-      if (!present.has(name)) connection.execute(`ALTER TABLE _honker_live ADD COLUMN ${name} ${definition}`);
-    }
+    addLiveColumns(connection, LIVE_COLUMNS);
     connection.execute(LIVE_INDEXES);
     connection.execute(OWN_TABLES);
   },
-  (connection) => connection.execute(QUEUE_TABLES),
+  (connection) => {
+    addLiveColumns(connection, HISTORY_COLUMNS);
+    connection.execute(QUEUE_TABLES);
+  },
 ];
 
 /** Of the schema that this version writes. */
@@ -73,10 +81,11 @@ function storedVersion(connection: Connection): number {
   return stored.get()?.version ?? 0;
 }
 
-function columnsOf(connection: Connection, table: string): string[] {
+function addLiveColumns(connection: Connection, columns: readonly LiveColumn[]): void {
   // table_xinfo, because table_info leaves generated columns out
-  return connection
-    .prepare<{ name: string }, [string]>("SELECT name FROM pragma_table_xinfo(?1)")
-    .all(table)
-    .map((column) => column.name);
+  const present = connection.prepare<{ name: string }>("SELECT name FROM pragma_table_xinfo('_honker_live')");
+  const names = new Set(present.all().map((column) => column.name));
+  for (const { name, definition } of columns) {
+    if (!names.has(name)) connection.execute(`ALTER TABLE _honker_live ADD COLUMN ${name} ${definition}`);
+  }
 }

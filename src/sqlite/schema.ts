@@ -83,8 +83,13 @@ export const HONKER_TABLES = `
   );
 `;
 
-/** Columns that honker does not see. All may be NULL, so that its inserts and plain SQL's stay complete. */
-export const LIVE_COLUMNS: readonly { readonly name: string; readonly definition: string }[] = [
+/** A column of _honker_live that honker does not see. It may be NULL, so that its inserts and plain SQL's stay complete. */
+export interface LiveColumn {
+  readonly name: string;
+  readonly definition: string;
+}
+
+export const LIVE_COLUMNS: readonly LiveColumn[] = [
   { name: "due_ms", definition: "INTEGER" },
   // Right whoever wrote last: when honker or plain SQL moved run_at, a due_ms that does not match is void.
   {
@@ -130,6 +135,11 @@ export const OWN_TABLES = `
   );
   CREATE INDEX IF NOT EXISTS _honkbun_errors_job ON _honkbun_errors(job_id);
 `;
+
+export const HISTORY_COLUMNS: readonly LiveColumn[] = [
+  /** 1: errors or progress may be stored apart, though this is the job's first attempt. */
+  { name: "has_history", definition: "INTEGER" },
+];
 
 /** Jobs' progress, what remains of jobs that ended, and what is said of whole queues. */
 export const QUEUE_TABLES = `

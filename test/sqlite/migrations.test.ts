@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 
 import { open } from "../../src/index.ts";
 import { SCHEMA_VERSION } from "../../src/sqlite/migrations.ts";
-import { LIVE_COLUMNS } from "../../src/sqlite/schema.ts";
+import { HISTORY_COLUMNS, LIVE_COLUMNS } from "../../src/sqlite/schema.ts";
 import { Folder } from "../support/folder.ts";
 import { honkerRows, makeHonkerFile } from "../support/honker-file.ts";
 
@@ -48,7 +48,8 @@ describe("open", () => {
     db.run("ALTER TABLE _honker_live ADD COLUMN due_ms INTEGER");
     open(folder.file()).close();
     const added = schemaOf(db).tables._honker_live?.slice(before?.length);
-    expect(added).toMatchObject(LIVE_COLUMNS.map(({ name }) => ({ name, notnull: 0 })));
+    const columns = [...LIVE_COLUMNS, ...HISTORY_COLUMNS];
+    expect(added).toMatchObject(columns.map(({ name }) => ({ name, notnull: 0 })));
   });
 
   test("makes the index on claims under honker's name, so that no file has it twice", () => {
