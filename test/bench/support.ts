@@ -96,6 +96,10 @@ export class BareQueue implements Disposable {
     this.#insert.run("emails", JSON.stringify(payload), 0, seconds, now, 3, seconds, null);
   }
 
+  transaction(fn: () => void): void {
+    this.#database.transaction(fn)();
+  }
+
   checkpoint(): void {
     this.#database.run("PRAGMA wal_checkpoint(PASSIVE)");
   }
