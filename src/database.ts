@@ -3,7 +3,7 @@ import { Database } from "bun:sqlite";
 import { z } from "zod";
 
 import type { Clock } from "./clock.ts";
-import { type Duration, show, toMilliseconds } from "./duration.ts";
+import { type Duration, LONGEST_TIMER, show, toMilliseconds } from "./duration.ts";
 import { ClosedError } from "./errors.ts";
 import { Emitter, type Events, type Subscription } from "./events.ts";
 import { duration, readOptions, type Retention, retention } from "./options.ts";
@@ -11,11 +11,17 @@ import type { InferInput, InferOutput, Schema } from "./payload.ts";
 import type { ListenOptions, Notification } from "./pubsub/listener.ts";
 import { Pruning } from "./pubsub/pruning.ts";
 import { PubSub } from "./pubsub/pubsub.ts";
+import type { Job } from "./queue/job.ts";
+import { Outbox } from "./queue/outbox.ts";
 import { type QueueContext, queueContext } from "./queue/queue-context.ts";
-import type { QueueOptions, QueueSchemas } from "./queue/queue-options.ts";
+import { type QueueOptions, type QueueSchemas, readQueueOptions } from "./queue/queue-options.ts";
 import { Queue } from "./queue/queue.ts";
+import type { Worker, WorkOptions } from "./queue/work-options.ts";
 import type { Source } from "./source.ts";
 import { Pool } from "./sqlite/pool.ts";
+import type { TaskOptions, TaskSchemas } from "./task/task-options.ts";
+import { Task, type TaskHandler } from "./task/task.ts";
+import { Tasks } from "./task/tasks.ts";
 import type { Tx, TxOption } from "./transaction-option.ts";
 import { WakeHub, type WakeOptions, type WakeStats } from "./wake/hub.ts";
 
@@ -57,6 +63,8 @@ const OPEN_OPTIONS = z.strictObject({
   notifications: retention.optional(),
 }) as z.ZodType<OpenOptions>;
 
+const SHUTDOWN_OPTIONS = z.strictObject({ timeout: duration.optional() });
+
 /**
  * Opens a database file, creating it and honkbun's tables where they are missing, and puts it into WAL mode.
  * `file` may be a path, `":memory:"`, or a `bun:sqlite` handle, which is used as it is and never closed.
@@ -78,6 +86,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #emitter = new Emitter();
   readonly #pubsub: PubSub;
   readonly #queues: QueueContext;
+  readonly #tasks: Tasks;
 
   /** @internal */
   constructor(file: string | Database, options: OpenOptions) {
@@ -110,6 +119,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
       report,
     );
     this.#queues = queueContext(this.#pool, this.#hub, clock, this.#emitter);
+    this.#tasks = new Tasks(this.#queues);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -137,7 +147,50 @@ export class Honkbun implements Disposable, AsyncDisposable {
   ): Queue<InferInput<S>, InferOutput<S>, InferOutput<R>>;
   queue<P = unknown, R = unknown>(name: string, options?: QueueOptions): Queue<P, P, R>;
   queue(name: string, options?: QueueOptions & QueueSchemas): Queue<unknown, unknown> {
-    return new Queue(this.#queues, name, options);
+    return new Queue(this.#queues, name, readQueueOptions("queue", options));
+  }
+
+  /**
+   * A task: a typed contract to send by. With a handler, here or by `task.handle`, this process can run it by `db.work`.
+   * Its schemas type it: `input` what it is enqueued with, `output` what its handler returns.
+   * @throws TypeError, RangeError; TypeError for a second handler of the same name
+   */
+  task<I extends Schema = Schema<void, void>, O extends Schema = Schema>(
+    name: string,
+    options: TaskOptions & { readonly input?: I | undefined; readonly output: O },
+    handler?: TaskHandler<InferOutput<I>, InferInput<O>>,
+  ): Task<InferInput<I>, InferOutput<I>, InferOutput<O>>;
+  task<I extends Schema = Schema<void, void>, R = unknown>(
+    name: string,
+    options: TaskOptions & { readonly input?: I | undefined },
+    handler?: TaskHandler<InferOutput<I>, R>,
+  ): Task<InferInput<I>, InferOutput<I>, R>;
+  task(
+    name: string,
+    options: TaskOptions & TaskSchemas,
+    handler?: TaskHandler<unknown, unknown>,
+  ): Task<unknown, unknown, unknown> {
+    const task = new Task<unknown, unknown, unknown>(this.#tasks, name, options);
+    if (handler !== undefined) task.handle(handler);
+    return task;
+  }
+
+  /**
+   * Runs every task that has a handler in this process, so many at once, fair between their queues; also those that get one
+   * later. Keeps the process alive until it is stopped.
+   * @throws TypeError when there is none; RangeError
+   */
+  work(options?: WorkOptions): Worker {
+    return this.#tasks.work(options);
+  }
+
+  /**
+   * An outbox: what is enqueued commits with the application's rows, and `deliver` is called for it after the commit, by
+   * whichever process works on it. It is the queue `_outbox:<name>`, with 5 attempts and backoff from 5 s by default.
+   * @throws TypeError, RangeError
+   */
+  outbox<P>(name: string, deliver: (payload: P, job: Job<P>) => unknown, options?: QueueOptions): Outbox<P> {
+    return new Outbox(this.#queues, name, deliver, options);
   }
 
   /**
@@ -177,8 +230,25 @@ export class Honkbun implements Disposable, AsyncDisposable {
     return { wake: this.#hub.stats };
   }
 
-  /** Closes in order. Also `await using`. */
-  async shutdown(): Promise<void> {
+  /**
+   * Stops every worker and claim loop of this handle, lets the handlers and loop bodies finish that run, then closes.
+   * After `timeout` (default: never) what still runs is aborted, and its jobs are given back without using an attempt.
+   * Also `await using`. Idempotent.
+   * @throws TypeError, RangeError
+   */
+  async shutdown(options?: { readonly timeout?: Duration | undefined }): Promise<void> {
+    const { timeout } = readOptions("shutdown", SHUTDOWN_OPTIONS, options);
+    if (this.#pool.isClosed) return;
+    const deadline = Promise.withResolvers<void>();
+    const timer =
+      timeout === undefined
+        ? undefined
+        : setTimeout(
+            () => deadline.resolve(),
+            Math.min(toMilliseconds(timeout, "shutdown: timeout"), LONGEST_TIMER),
+          );
+    await Promise.all(this.#queues.loops.all.map((loop) => loop.drain(deadline.promise)));
+    clearTimeout(timer);
     this.close();
   }
 
@@ -191,7 +261,8 @@ export class Honkbun implements Disposable, AsyncDisposable {
     if (this.#pool.writer.inTransaction)
       throw new ClosedError("close: db.transaction is running; close after it");
     this.#pubsub.close();
-    this.#closeClaimLoops();
+    const { loops, report } = this.#queues;
+    loops.endNow(loops.all, this.#pool, new ClosedError("this honkbun handle was closed"), report);
     this.#queues.watches.endAll();
     this.#hub.close();
     this.#pool.close();
@@ -208,22 +279,6 @@ export class Honkbun implements Disposable, AsyncDisposable {
   /** @internal The clock was moved by hand: what has come due is noticed at once. */
   clockMoved(): void {
     this.#hub.clockMoved();
-  }
-
-  #closeClaimLoops(): void {
-    const { loops, report } = this.#queues;
-    const held = loops.endAll();
-    if (held.length === 0) return;
-    try {
-      // Where it is in vain, their visibility timeout gives them back.
-      if (this.#pool.checkFailure() === null)
-        this.#pool.writeLast((connection) => {
-          for (const job of held) job.giveBackOn(connection);
-        });
-    } catch (error) {
-      report(error, "close");
-    }
-    for (const job of held) job.lease.lose(new ClosedError("this honkbun handle was closed"));
   }
 }
 

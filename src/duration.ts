@@ -1,6 +1,9 @@
 /** Milliseconds, or text with a unit: `"250ms"`, `"10s"`, `"5m"`, `"2h"`, `"7d"`. */
 export type Duration = number | `${number}${"ms" | "s" | "m" | "h" | "d"}`;
 
+/** The longest delay that a timer takes, in milliseconds: 24.8 days. */
+export const LONGEST_TIMER: number = 2 ** 31 - 1;
+
 /** A point in time: a `Date`, or milliseconds since the Unix epoch. */
 export type Instant = Date | number;
 

@@ -103,3 +103,54 @@ export class JobCancelledError extends HonkbunError {
 export class JobExpiredError extends HonkbunError {
   readonly code = "HONKBUN_JOB_EXPIRED";
 }
+
+/** The handler was still running after its `timeout`: the reason of `job.signal`, and the error of the attempt. */
+export class JobTimeoutError extends HonkbunError {
+  readonly code = "HONKBUN_JOB_TIMEOUT";
+}
+
+/** The worker was stopped, and the time it had for that is over: the reason of `job.signal`. */
+export class WorkerStoppedError extends HonkbunError {
+  readonly code = "HONKBUN_WORKER_STOPPED";
+}
+
+/** Thrown by a handler on purpose: the job is buried at once, whatever attempts are left. */
+export class UnrecoverableError extends HonkbunError {
+  readonly code = "HONKBUN_UNRECOVERABLE";
+}
+
+/** No worker of this process knows the task that a job names. */
+export class UnknownTaskError extends HonkbunError {
+  readonly code = "HONKBUN_UNKNOWN_TASK";
+}
+
+/** A failed attempt. */
+export interface AttemptError {
+  /** The number of the attempt, from 1; 0 for what ended the job before it was first claimed. */
+  readonly attempt: number;
+  readonly message: string;
+  readonly stack?: string;
+  readonly at: Date;
+}
+
+/** The job whose result was waited for has failed for good. */
+export class JobFailedError extends HonkbunError {
+  readonly code = "HONKBUN_JOB_FAILED";
+  /** One for each attempt, in order. */
+  readonly errors: readonly AttemptError[];
+
+  constructor(message: string, errors: readonly AttemptError[]) {
+    super(message);
+    this.errors = errors;
+  }
+}
+
+/** The result that was waited for is not kept, or no longer. */
+export class ResultNotKeptError extends HonkbunError {
+  readonly code = "HONKBUN_RESULT_NOT_KEPT";
+}
+
+/** What was waited for did not happen within the `timeout`. */
+export class WaitTimeoutError extends HonkbunError {
+  readonly code = "HONKBUN_WAIT_TIMEOUT";
+}

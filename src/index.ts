@@ -3,15 +3,20 @@ export { type Honkbun, open, type OpenOptions } from "./database.ts";
 export type { Duration, Instant } from "./duration.ts";
 export {
   AmbiguousTransactionError,
+  type AttemptError,
   BusyError,
   ClaimLostError,
   HonkbunError,
   JobCancelledError,
   JobExpiredError,
+  JobFailedError,
   JobSettledError,
   LaggedError,
   PayloadError,
+  ResultNotKeptError,
   TransactionRequiredError,
+  UnrecoverableError,
+  WaitTimeoutError,
 } from "./errors.ts";
 export type { Events, JobEvent, Subscription } from "./events.ts";
 export type { Retention } from "./options.ts";
@@ -20,9 +25,17 @@ export type { Backoff } from "./queue/backoff.ts";
 export type { EnqueueOptions } from "./queue/enqueue-options.ts";
 export type { DeadJob } from "./queue/dead-letters.ts";
 export type { Job } from "./queue/job.ts";
-export type { AttemptError, JobInfo, JobState } from "./queue/job-info.ts";
+export type { JobInfo, JobState } from "./queue/job-info.ts";
 export type { Queue } from "./queue/queue.ts";
 export type { ClaimOptions, QueueOptions } from "./queue/queue-options.ts";
+export type { Outbox } from "./queue/outbox.ts";
+export type { WaitOptions } from "./queue/wait-options.ts";
+export type { Worker, WorkOptions } from "./queue/work-options.ts";
+export type { Running } from "./running.ts";
 export type { SignalOption } from "./signal.ts";
 export type { Source } from "./source.ts";
+export type { TaskJob } from "./task/task-job.ts";
+export type { TaskOptions } from "./task/task-options.ts";
+export type { TaskRun } from "./task/task-run.ts";
+export type { Task, TaskHandler } from "./task/task.ts";
 export type { Tx, TxOption } from "./transaction-option.ts";

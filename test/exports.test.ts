@@ -11,10 +11,14 @@ test("honkbun exports these names and no others", () => {
     "HonkbunError",
     "JobCancelledError",
     "JobExpiredError",
+    "JobFailedError",
     "JobSettledError",
     "LaggedError",
     "PayloadError",
+    "ResultNotKeptError",
     "TransactionRequiredError",
+    "UnrecoverableError",
+    "WaitTimeoutError",
     "open",
   ]);
 });

@@ -28,6 +28,21 @@ export const backoff: z.ZodType<Backoff | ((attempt: number) => Duration)> = z.u
   "must be a function, or { type, base, max, jitter } with a jitter from 0 to 1",
 ) as z.ZodType<Backoff | ((attempt: number) => Duration)>;
 
+/** The same, for loops: where the application's own function fails, that is reported, and the default serves. */
+export function safeBackoff(
+  backoff: (attempt: number) => number,
+  report: (error: unknown) => void,
+): (attempt: number) => number {
+  return (attempt) => {
+    try {
+      return backoff(attempt);
+    } catch (error) {
+      report(error);
+      return DEFAULT(attempt);
+    }
+  };
+}
+
 /** The delay in milliseconds after attempt 1, 2, 3 …. */
 export function readBackoff(
   options: Backoff | ((attempt: number) => Duration) | undefined,
@@ -44,3 +59,5 @@ export function readBackoff(
     return Math.min(base * factor * spread, max);
   };
 }
+
+const DEFAULT = readBackoff(undefined, "queue");

@@ -3,7 +3,7 @@ import { JobCancelledError } from "../errors.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
-import type { Job } from "./job.ts";
+import { Job } from "./job.ts";
 
 /** Renewals that failed for want of a disk, say, are tried again after so long. */
 const PAUSE_AFTER_ERROR = 1_000;
@@ -52,8 +52,7 @@ export class ClaimKeeper implements Feed {
 
   collect(): boolean {
     const now = this.#clock();
-    const due = [...this.#held].filter(([, renewal]) => renewal <= now).map(([job]) => job);
-    if (due.length > 0) void this.#renew(due, now);
+    if (this.deadline() <= now) void this.#renew(this.#dueBy(now), now);
     return this.#collectCancelled();
   }
 
@@ -64,7 +63,7 @@ export class ClaimKeeper implements Feed {
   }
 
   fail(): void {
-    this.#held.clear(); // their loops are told themselves
+    this.#held.clear(); // who holds is a loop, and told as such
   }
 
   #collectCancelled(): boolean {
@@ -82,12 +81,22 @@ export class ClaimKeeper implements Feed {
     return rows.length === PORTION;
   }
 
+  /** Those due now, and all that will be soon: one transaction serves jobs that were claimed one by one. */
+  #dueBy(now: number): Job<unknown>[] {
+    const due: Job<unknown>[] = [];
+    for (const [job, renewal] of this.#held) {
+      if (renewal <= now + job.lease.claim.visibilityTimeout / 6) due.push(job);
+    }
+    return due;
+  }
+
   async #renew(jobs: readonly Job<unknown>[], now: number): Promise<void> {
     for (const job of jobs) this.#held.set(job, now + job.lease.claim.visibilityTimeout / 3);
     try {
-      const lost = await this.#pool.loops.write((connection) =>
-        jobs.filter((job) => !job.settled && !job.renewOn(connection)),
-      );
+      const lost = await this.#pool.loops.write((connection) => {
+        const unsettled = jobs.filter((job) => !job.settled);
+        return Job.renewOn(connection, unsettled, this.#clock());
+      });
       for (const job of lost) job.lease.lose(job.lease.lostError("renewal"));
     } catch (error) {
       if (this.#pool.isClosed) return;

@@ -1,45 +1,91 @@
+import type { Connection } from "../sqlite/connection.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import type { Alarms } from "../wake/alarms.ts";
+import type { Feed, WakeHub } from "../wake/hub.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
-import type { Job } from "./job.ts";
 import type { ReadyFeed } from "./ready-feed.ts";
 
-/** A claim loop, whatever its payloads. */
+/** Something that claims jobs and holds them for a while: an iterator, a worker. */
 export interface ClaimLoop {
-  /** Jobs that the loop has handed out and that may still be claimed by it. */
-  readonly held: Iterable<Job<unknown>>;
+  /** Claims nothing more, and lets what runs finish; resolves when nothing runs any more, and soon after `deadline`. */
+  drain(deadline: Promise<void>): Promise<void>;
+  /** Nothing can be claimed any more, and nothing written. */
+  fail(error: Error): void;
+  /** Ends at once. What is held is left by the two calls below. */
   end(): void;
+  /** Writes what becomes of the jobs that are still held. */
+  leave(connection: Connection): void;
+  /** That is written, or cannot be. */
+  left(reason: Error): void;
 }
 
 /** The claim loops of one honkbun handle. While there are any, they are woken and their jobs are looked after. */
-export class ClaimLoops {
+export class ClaimLoops implements Feed {
+  readonly #hub: WakeHub;
   readonly feed: ReadyFeed;
   readonly keeper: ClaimKeeper;
+  readonly alarms: Alarms;
   readonly #running = new Set<ClaimLoop>();
 
-  constructor(feed: ReadyFeed, keeper: ClaimKeeper) {
+  constructor(hub: WakeHub, feed: ReadyFeed, keeper: ClaimKeeper, alarms: Alarms) {
+    this.#hub = hub;
     this.feed = feed;
     this.keeper = keeper;
+    this.alarms = alarms;
+  }
+
+  get all(): readonly ClaimLoop[] {
+    return [...this.#running];
   }
 
   /** @throws FileReplacedError, ClosedError */
   add(loop: ClaimLoop): void {
     if (this.#running.size === 0) {
+      this.#hub.add(this);
       this.feed.attach();
       this.keeper.attach();
     }
     this.#running.add(loop);
   }
 
+  /** Ends loops at once, and writes what becomes of the jobs that they hold; waits for the write lock to do so. */
+  endNow(
+    loops: readonly ClaimLoop[],
+    pool: Pool,
+    reason: Error,
+    report: (error: unknown, where: string) => void,
+  ): void {
+    for (const loop of loops) loop.end();
+    try {
+      // Where it is in vain, their visibility timeout gives them back.
+      if (loops.length > 0 && pool.checkFailure() === null) {
+        pool.writeLast((connection) => {
+          for (const loop of loops) loop.leave(connection);
+        });
+      }
+    } catch (error) {
+      report(error, "close");
+    }
+    for (const loop of loops) loop.left(reason);
+  }
+
   /** A loop has ended and holds nothing more. */
   delete(loop: ClaimLoop): void {
     if (!this.#running.delete(loop) || this.#running.size > 0) return;
+    this.#hub.remove(this);
     this.feed.detach();
     this.keeper.detach();
   }
 
-  /** Ends every loop. Returns the jobs that they still held. */
-  endAll(): Job<unknown>[] {
-    const all = [...this.#running];
-    for (const loop of all) loop.end();
-    return all.flatMap((loop) => [...loop.held]);
+  collect(): boolean {
+    return false; // the feeds above do
+  }
+
+  deadline(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  fail(error: Error): void {
+    for (const loop of this.all) loop.fail(error);
   }
 }

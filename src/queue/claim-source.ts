@@ -1,5 +1,6 @@
 import { ClosedError, FileReplacedError } from "../errors.ts";
 import { PushSource } from "../source.ts";
+import type { Connection } from "../sqlite/connection.ts";
 import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
 import type { Job } from "./job.ts";
 import type { Waiter } from "./ready-feed.ts";
@@ -15,7 +16,7 @@ export interface ClaimHost<P, R> {
   /** Ends the attempt of a job that the loop's body left unsettled; without waiting for the write lock. */
   retryUnsettled(job: Job<P, R>): Promise<void>;
   /** Makes a job that nobody has begun claimable again, without using an attempt. */
-  giveBack(job: Job<P, R>): Promise<void>;
+  giveBack(job: Job<P, R>): Promise<unknown>;
   report(error: unknown, where: string): void;
 }
 
@@ -29,6 +30,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   #current: Job<P, R> | undefined;
   readonly #held = new Set<Job<P, R>>();
   #pause: Timer | undefined;
+  #drained: PromiseWithResolvers<void> | undefined;
 
   constructor(host: ClaimHost<P, R>, signal: AbortSignal | undefined) {
     super();
@@ -37,8 +39,19 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.attach(signal);
   }
 
-  get held(): Iterable<Job<P, R>> {
-    return [...this.#held].filter((job) => job.lease.mayBeHeld);
+  leave(connection: Connection): void {
+    for (const job of this.#stillHeld()) job.giveBackOn(connection);
+  }
+
+  left(reason: Error): void {
+    for (const job of this.#stillHeld()) job.lease.lose(reason);
+  }
+
+  async drain(deadline: Promise<void>): Promise<void> {
+    this.end();
+    if (this.#current?.lease.mayBeHeld !== true) return;
+    this.#drained = Promise.withResolvers();
+    await Promise.race([this.#drained.promise, deadline]);
   }
 
   override next(): Promise<IteratorResult<Job<P, R>>> {
@@ -74,10 +87,14 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#current = job;
     this.#held.add(job);
     keeper.hold(job);
-    job.lease.onReleased(() => {
-      keeper.drop(job);
-      this.#held.delete(job);
-      this.#release();
+    job.lease.watchedBy({
+      released: () => {
+        keeper.drop(job);
+        this.#held.delete(job);
+        this.#drained?.resolve();
+        this.#release();
+      },
+      reverted: () => {}, // the body, or its end, sees to it
     });
     super.push(job);
   }
@@ -92,6 +109,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   #leaveCurrent(): Job<P, R> | undefined {
     const job = this.#current;
     this.#current = undefined;
+    this.#drained?.resolve();
     if (!job?.lease.mayBeHeld) return undefined;
     this.#host.loops.keeper.drop(job);
     if (!job.settled) this.#host.unsettled(job);
@@ -101,8 +119,11 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   /** Once the loop has ended and holds nothing that `db.close()` would have to give back, it is forgotten. */
   #release(): void {
     if (!this.isEnded || this.#claiming) return;
-    for (const _ of this.held) return;
-    this.#host.loops.delete(this);
+    if (this.#stillHeld().length === 0) this.#host.loops.delete(this);
+  }
+
+  #stillHeld(): Job<P, R>[] {
+    return [...this.#held].filter((job) => job.lease.mayBeHeld);
   }
 
   async #claim(): Promise<void> {

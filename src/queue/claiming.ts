@@ -1,11 +1,11 @@
 import { toUnixSeconds } from "../clock.ts";
 import { PayloadError } from "../errors.ts";
-import { deserialize, type Schema } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { forgetEnded } from "./changes.ts";
-import { Job, type JobContext } from "./job.ts";
+import type { Job, JobContext } from "./job.ts";
 import type { Claim } from "./lease.ts";
 import { claimJobs, failJob, type Failure, retryJob, sweepQueue } from "./operations.ts";
+import type { LiveRow } from "./statements.ts";
 
 /** A job that a claim has found to have failed, for the events that follow its commit. */
 interface Failed {
@@ -15,8 +15,8 @@ interface Failed {
   readonly error: unknown;
 }
 
-export interface Claimed<P, R> {
-  readonly jobs: Job<P, R>[];
+export interface Claimed<J extends Job<unknown> = Job<unknown>> {
+  readonly jobs: J[];
   /** To be called once what was claimed is committed. */
   readonly report: () => void;
 }
@@ -31,22 +31,28 @@ export interface ClaimRequest {
   readonly maxBuried: number;
 }
 
+/**
+ * Makes the job of a row that was claimed.
+ * @throws PayloadError when nobody can run it as it is
+ */
+export type ReadJob<J> = (row: LiveRow, claim: Claim) => J;
+
 /** Claims jobs of one queue, and frees on the way what nobody else would. */
-export class Claiming<P, R> {
+export class Claiming<J extends Job<unknown>> {
   readonly #queue: string;
-  readonly #schema: Schema | undefined;
+  readonly #read: ReadJob<J>;
   readonly #context: JobContext;
   /** The second in which this handle last found nothing more to free. Expiries are whole seconds. */
   #sweptAt = -1;
 
-  constructor(queue: string, schema: Schema | undefined, context: JobContext) {
+  constructor(queue: string, context: JobContext, read: ReadJob<J>) {
     this.#queue = queue;
-    this.#schema = schema;
     this.#context = context;
+    this.#read = read;
   }
 
   /** Jobs in claim order, on a connection that is inside a transaction. */
-  claim(connection: Connection, request: ClaimRequest): Claimed<P, R> {
+  claim(connection: Connection, request: ClaimRequest): Claimed<J> {
     const now = this.#context.clock();
     const failed: Failed[] = [];
     // Expiries are whole seconds: looking once in each finds all. What is found meanwhile is found when there is no more.
@@ -64,20 +70,15 @@ export class Claiming<P, R> {
   }
 
   /** Claims until there are `count` jobs whose payloads can be read; the others are buried. */
-  #claimReadable(connection: Connection, request: ClaimRequest, now: number, failed: Failed[]): Job<P, R>[] {
+  #claimReadable(connection: Connection, request: ClaimRequest, now: number, failed: Failed[]): J[] {
     const { count, workerId, visibilityTimeout, maxBuried } = request;
     const claim: Claim = { workerId, visibilityTimeout, now };
-    const jobs: Job<P, R>[] = [];
+    const jobs: J[] = [];
     for (let buried = 0; ;) {
       const rows = claimJobs(connection, this.#queue, count - jobs.length, claim);
       for (const row of rows) {
         try {
-          const payload = deserialize(
-            row.payload,
-            this.#schema,
-            () => `job ${row.id} of ${this.#queue}`,
-          ) as P;
-          jobs.push(new Job(row, this.#queue, payload, claim, this.#context));
+          jobs.push(this.#read(row, claim));
         } catch (error) {
           const { id, attempts } = row;
           // Nobody can run it as it is; the others go on. Where the schema itself fails, or turns asynchronous, the
@@ -86,7 +87,7 @@ export class Claiming<P, R> {
             error instanceof PayloadError
               ? failJob(connection, id, workerId, { error, now })
               : retryJob(connection, id, workerId, {
-                  due: Math.ceil(now + this.#context.backoff(attempts)),
+                  due: Math.ceil(now + this.#context.loopBackoff(attempts)),
                   error,
                   now,
                 });

@@ -1,11 +1,12 @@
 import type { Clock } from "../clock.ts";
 import { toUnixSeconds } from "../clock.ts";
 import { type Duration, show, toMilliseconds } from "../duration.ts";
+import type { AttemptError } from "../errors.ts";
 import { readPage } from "../options.ts";
 import { readStored, type Schema } from "../payload.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
-import { type AttemptError, readErrors, withLastError } from "./job-info.ts";
+import { readErrors, withLastError } from "./job-info.ts";
 
 /** A job that was buried. */
 export interface DeadJob<P> {

@@ -27,7 +27,7 @@ export class Inspection<P, R> {
   readonly #queue: string;
   readonly #schemas: Schemas;
   /** Counts hold until somebody commits, or a delayed job becomes ready. */
-  #counted: { readonly version: number; readonly until: number; readonly counts: Counts } | undefined;
+  #counted: { readonly version: string; readonly until: number; readonly counts: Counts } | undefined;
 
   constructor(pool: Pool, clock: Clock, queue: string, schemas: Schemas) {
     this.#pool = pool;

@@ -1,19 +1,11 @@
 import { toUnixSeconds } from "../clock.ts";
+import type { AttemptError } from "../errors.ts";
 import { readStored, type Schema } from "../payload.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import { EXPIRED } from "./operations.ts";
 import { COPIED } from "./statements.ts";
 
 export type JobState = "ready" | "delayed" | "processing" | "blocked" | "completed" | "dead";
-
-/** A failed attempt. */
-export interface AttemptError {
-  /** The number of the attempt, from 1; 0 for what ended the job before it was first claimed. */
-  readonly attempt: number;
-  readonly message: string;
-  readonly stack?: string;
-  readonly at: Date;
-}
 
 /** What is known of a job, at the moment of the call. */
 export interface JobInfo<P = unknown, R = unknown> {
@@ -126,7 +118,8 @@ export function withLastError(
   return isTold ? errors : [...errors, { attempt: attempts, message, at: new Date(ended_at) }];
 }
 
-const CANCELLED = "cancelled";
+/** What the last error of a job is told as that was cancelled. */
+export const CANCELLED = "cancelled";
 
 function stateOf({ state, due }: InfoRow, now: number): JobState {
   if (state === "pending") return due <= now ? "ready" : "delayed";

@@ -15,7 +15,7 @@ import {
   failJob,
   type Failure,
   giveBackJob,
-  renewClaim,
+  renewClaims,
   retryJob,
   saveProgress,
   snoozeJob,
@@ -26,8 +26,10 @@ import type { LiveRow } from "./statements.ts";
 export interface JobContext {
   readonly pool: Pool;
   readonly clock: Clock;
-  /** Milliseconds to wait after attempt 1, 2, 3 …. */
+  /** Milliseconds to wait after attempt 1, 2, 3 …; throws what the application's function throws. */
   readonly backoff: (attempt: number) => number;
+  /** The same for loops, which never throws. */
+  readonly loopBackoff: (attempt: number) => number;
   readonly resultSchema: Schema | undefined;
   /** Milliseconds; 0 for ever, null not at all. Where the job itself doesn't say. */
   readonly keepResult: number | null;
@@ -98,7 +100,7 @@ export class Job<P, R = unknown> {
   ack(options?: { readonly result?: R | undefined; readonly tx?: Tx | undefined }): void {
     assertKnown("ack", options, ACK);
     this.lease.assertUnsettled("ack");
-    const completion = this.#completion(options?.result, this.#context.clock());
+    const completion = this.completion(options?.result, this.#context.clock());
     const write = (connection: Connection): boolean =>
       ackJob(connection, this.id, this.#workerId, completion);
     const { pool } = this.#context;
@@ -176,10 +178,10 @@ export class Job<P, R = unknown> {
       extend === undefined ? this.lease.claim.visibilityTimeout : toMilliseconds(extend, "heartbeat: extend");
     if (timeout === 0) throw new RangeError(`heartbeat: extend must be more than 0, got ${show(extend)}`);
     const expiry = claimExpiry(clock(), timeout);
-    const done = pool.write(undefined, (connection) =>
-      renewClaim(connection, this.id, this.#workerId, expiry),
+    const renewed = pool.write(undefined, (connection) =>
+      renewClaims(connection, [this.id], this.#workerId, expiry),
     );
-    this.lease.assertHeld("heartbeat", done);
+    this.lease.assertHeld("heartbeat", renewed.length === 1);
     this.lease.renewed(expiry);
   }
 
@@ -204,61 +206,83 @@ export class Job<P, R = unknown> {
    */
   static ackAll({ pool, clock }: JobContext, jobs: readonly Job<unknown>[], tx: Tx | undefined): number {
     const now = clock();
-    const plain = new Map<string, Map<number, Job<unknown>>>();
-    const others = new Map<Job<unknown>, Completion>();
+    const completions = new Map<Job<unknown>, Completion>();
     for (const job of jobs) {
       job.lease.assertUnsettled("ackBatch");
-      const completion = job.#completion(undefined, now);
-      if (!leavesNothing(completion)) others.set(job, completion);
-      else {
-        const held = plain.get(job.#workerId) ?? new Map<number, Job<unknown>>();
-        plain.set(job.#workerId, held.set(job.id, job));
-      }
+      completions.set(job, job.completion(undefined, now));
     }
-    const write = (connection: Connection): Job<unknown>[] => {
-      const done: Job<unknown>[] = [];
-      for (const [workerId, held] of plain) {
-        for (const id of ackJobs(connection, [...held.keys()], workerId)) {
-          done.push(held.get(id) as Job<unknown>);
-        }
-      }
-      for (const [job, completion] of others) {
-        if (ackJob(connection, job.id, job.#workerId, completion)) done.push(job);
-      }
-      return done;
-    };
-    const isOneStatement = others.size === 0 && plain.size === 1;
+    const isOneStatement =
+      completions.values().every(leavesNothing) && new Set(jobs.map((job) => job.#workerId)).size === 1;
+    const write = (connection: Connection): Job<unknown>[] => Job.ackOn(connection, completions);
     const done = isOneStatement ? pool.write(tx, write) : pool.writeAll(tx, write);
     const leases = done.map(({ lease }) => lease);
     Lease.settle(pool, leases, tx, (index) => (done[index] as Job<unknown>).#emit("job:completed"));
     return done.length;
   }
 
-  /** @internal Ends the attempt on a loop's connection: the loop's body left the job unsettled. */
-  retryOn(connection: Connection, error: Error): Failure | null {
-    const { clock, backoff } = this.#context;
+  /** @internal Acks jobs on a connection, those of one claim that leave nothing behind by one statement. Returns those that were held. */
+  static ackOn(connection: Connection, completions: ReadonlyMap<Job<unknown>, Completion>): Job<unknown>[] {
+    const plain = new Map<string, Map<number, Job<unknown>>>();
+    const done: Job<unknown>[] = [];
+    for (const [job, completion] of completions) {
+      if (leavesNothing(completion)) {
+        const held = plain.get(job.#workerId) ?? new Map<number, Job<unknown>>();
+        plain.set(job.#workerId, held.set(job.id, job));
+      } else if (ackJob(connection, job.id, job.#workerId, completion)) done.push(job);
+    }
+    for (const [workerId, held] of plain) {
+      for (const id of ackJobs(connection, [...held.keys()], workerId)) {
+        done.push(held.get(id) as Job<unknown>);
+      }
+    }
+    return done;
+  }
+
+  /** @internal Ends the attempt on a loop's connection. Null when the claim is lost. */
+  retryOn(connection: Connection, error: unknown): Failure | null {
+    const { clock, loopBackoff } = this.#context;
     const now = clock();
-    const due = Math.ceil(now + backoff(this.attempt));
+    const due = Math.ceil(now + loopBackoff(this.attempt));
     return retryJob(connection, this.id, this.#workerId, { due, error, now });
   }
 
-  /** @internal Makes the job claimable again on a loop's connection, without using the attempt. */
-  giveBackOn(connection: Connection): void {
-    giveBackJob(connection, this.id, this.#workerId);
+  /** @internal Buries the job on a loop's connection. Null when the claim is lost. */
+  failOn(connection: Connection, error: unknown): Failure | null {
+    return failJob(connection, this.id, this.#workerId, { error, now: this.#context.clock() });
   }
 
-  /** @internal Renews the claim on a loop's connection. False when it is lost. */
-  renewOn(connection: Connection): boolean {
-    const expiry = claimExpiry(this.#context.clock(), this.lease.claim.visibilityTimeout);
-    this.lease.renewed(expiry);
-    return renewClaim(connection, this.id, this.#workerId, expiry);
+  /** @internal Makes the job claimable again on a loop's connection, without using the attempt. False when the claim is lost. */
+  giveBackOn(connection: Connection): boolean {
+    return giveBackJob(connection, this.id, this.#workerId);
+  }
+
+  /** @internal A loop's write, which is committed, has settled the job. */
+  settledByLoop(outcome: Failure | "job:completed" | undefined, error?: unknown): void {
+    Lease.settle(this.#context.pool, [this.lease], undefined, () => {
+      if (outcome !== undefined) this.#emit(outcome, error);
+    });
+  }
+
+  /** @internal Renews claims on a loop's connection. Returns the jobs whose claims are lost. */
+  static renewOn(connection: Connection, jobs: readonly Job<unknown>[], now: number): Job<unknown>[] {
+    return [...Map.groupBy(jobs, (job) => job.#workerId)].flatMap(([workerId, held]) => {
+      const expiry = claimExpiry(now, held[0]?.lease.claim.visibilityTimeout ?? 0);
+      for (const { lease } of held) lease.renewed(expiry);
+      const ids = held.map(({ id }) => id);
+      const renewed = new Set(renewClaims(connection, ids, workerId, expiry));
+      return held.filter(({ id }) => !renewed.has(id));
+    });
   }
 
   get #workerId(): string {
     return this.lease.claim.workerId;
   }
 
-  #completion(result: R | undefined, now: number): Completion {
+  /**
+   * @internal What an ack now stores.
+   * @throws PayloadError for a result that cannot be stored
+   */
+  completion(result: R | undefined, now: number): Completion {
     const { resultSchema } = this.#context;
     const keep = this.#keepResult;
     const text =

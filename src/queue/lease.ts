@@ -14,6 +14,13 @@ export interface Claim {
   readonly now: number;
 }
 
+export interface LeaseListener {
+  /** The claim needs no more care: the job is settled for good, or lost. */
+  released(): void;
+  /** The job was settled on a transaction of another handle, which was rolled back. */
+  reverted(): void;
+}
+
 /** The hold that a claim has on one job: until when, whether the job is settled, and whether it was lost. */
 export class Lease {
   readonly claim: Claim;
@@ -25,9 +32,11 @@ export class Lease {
   #settled = false;
   /** Settled on a transaction of another handle, which has not ended yet. */
   #undecided = false;
-  #onReleased: (() => void) | undefined;
+  #listener: LeaseListener | undefined;
   #abort: AbortController | undefined;
-  #lost: Error | undefined;
+  /** Why the signal is aborted. */
+  #reason: Error | undefined;
+  #isLost = false;
 
   constructor(pool: Pool, id: number, queue: string, claim: Claim) {
     this.#pool = pool;
@@ -43,13 +52,27 @@ export class Lease {
 
   /** Whether the claim may have to be given up: not settled, or by a transaction that may yet roll back. */
   get mayBeHeld(): boolean {
-    return this.#lost === undefined && (!this.#settled || this.#undecided);
+    return !this.#isLost && (!this.#settled || this.#undecided);
   }
 
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
-    if (this.#lost !== undefined) this.#abort.abort(this.#lost);
+    if (this.#reason !== undefined) this.#abort.abort(this.#reason);
     return this.#abort.signal;
+  }
+
+  /** Why the job's signal is aborted, if it is. */
+  get reason(): Error | undefined {
+    return this.#reason;
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** Whether the job is settled on a transaction of another handle, which may yet roll back. */
+  get isUndecided(): boolean {
+    return this.#undecided;
   }
 
   /** Whether somebody may by now have noted that the claim expired. */
@@ -61,9 +84,15 @@ export class Lease {
     this.#expiry = Math.max(this.#expiry, expiry);
   }
 
-  /** Calls `listener` once the claim needs no more care: the job is settled for good, or lost. */
-  onReleased(listener: () => void): void {
-    this.#onReleased = listener;
+  /** Whoever looks after the claim. */
+  watchedBy(listener: LeaseListener): void {
+    this.#listener = listener;
+  }
+
+  /** Whoever works on the job is to stop; the claim still holds it. */
+  abort(reason: Error): void {
+    this.#reason ??= reason;
+    this.#abort?.abort(this.#reason);
   }
 
   assertUnsettled(call: string): void {
@@ -81,10 +110,10 @@ export class Lease {
 
   /** The claim is gone, and whoever works on the job is to know. */
   lose(reason: Error): void {
-    if (this.#settled || this.#lost !== undefined) return;
-    this.#lost = reason;
-    this.#abort?.abort(reason);
-    this.#onReleased?.();
+    if (this.#settled || this.#isLost) return;
+    this.#isLost = true;
+    this.abort(reason);
+    this.#listener?.released();
   }
 
   lostError(call: string): ClaimLostError {
@@ -105,7 +134,7 @@ export class Lease {
   ): void {
     for (const lease of leases) lease.#settled = true;
     const release = (lease: Lease, index: number): void => {
-      lease.#onReleased?.();
+      lease.#listener?.released();
       committed(index);
     };
     if (pool.isOwn(tx)) {
@@ -124,6 +153,7 @@ export class Lease {
         lease.#undecided = false;
         lease.#settled = !lease.#isStored();
         if (lease.#settled) release(lease, index);
+        else lease.#listener?.reverted();
       }
     });
   }

@@ -115,7 +115,9 @@ export function ackJob(
 
 /** Acks jobs of one claim that leave nothing behind. Returns the ids of those that the claim still held. */
 export function ackJobs(connection: Connection, ids: readonly number[], workerId: string): number[] {
-  const { ackMany } = connection.use(prepareQueueStatements);
+  const { ack, ackMany } = connection.use(prepareQueueStatements);
+  const [id, ...others] = ids;
+  if (id !== undefined && others.length === 0) return ack.run(id, workerId).changes === 0 ? [] : [id];
   return ackMany.all(JSON.stringify(ids), workerId).map(({ id }) => id);
 }
 
@@ -164,9 +166,15 @@ export function snoozeJob(connection: Connection, id: number, workerId: string, 
   return snooze.run(toUnixSeconds(due), due, id, workerId).changes === 1;
 }
 
-/** Lets the claim hold until `expiry` at least, in seconds. False when it is lost. */
-export function renewClaim(connection: Connection, id: number, workerId: string, expiry: number): boolean {
-  return connection.use(prepareQueueStatements).renew.run(expiry, id, workerId).changes === 1;
+/** Lets a claim hold its jobs until `expiry` at least, in seconds. Returns the ids of those that it still holds. */
+export function renewClaims(
+  connection: Connection,
+  ids: readonly number[],
+  workerId: string,
+  expiry: number,
+): number[] {
+  const { renew } = connection.use(prepareQueueStatements);
+  return renew.all(expiry, JSON.stringify(ids), workerId).map(({ id }) => id);
 }
 
 /** Stores the job's progress. False when the claim is lost. */

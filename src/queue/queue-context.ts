@@ -1,11 +1,14 @@
 import type { Clock } from "../clock.ts";
 import type { Emitter } from "../events.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import { Alarms } from "../wake/alarms.ts";
 import type { WakeHub } from "../wake/hub.ts";
+import { safeBackoff } from "./backoff.ts";
 import { ClaimKeeper } from "./claim-keeper.ts";
 import { ClaimLoops } from "./claim-loops.ts";
 import { SharedInsertion } from "./insertion.ts";
 import type { JobContext } from "./job.ts";
+import type { QueueTerms } from "./queue-options.ts";
 import { ReadyFeed } from "./ready-feed.ts";
 import { WatchFeed } from "./watch.ts";
 
@@ -22,12 +25,30 @@ export interface QueueContext {
   nonce(): string;
 }
 
+/** Unreadable jobs that a loop buries in one turn: some milliseconds of work. */
+export const BURIED_AT_ONCE = 100;
+/** Milliseconds for which a claim holds by default: one that its loop or batch makes, and one that a worker renews. */
+export const CLAIM_VISIBILITY = 300_000;
+export const WORK_VISIBILITY = 60_000;
+
+/** What the jobs of a queue need of it. */
+export function jobContext(context: QueueContext, queue: string, terms: QueueTerms): JobContext {
+  const { pool, clock, emit, report } = context;
+  const loopBackoff = safeBackoff(terms.backoff, (error) => report(error, `backoff of ${queue}`));
+  return { pool, clock, emit, loopBackoff, ...terms };
+}
+
 export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Emitter): QueueContext {
   const report = (error: unknown, where: string): void => emitter.emit("error", { error, where });
   return {
     pool,
     clock,
-    loops: new ClaimLoops(new ReadyFeed(pool, hub, clock), new ClaimKeeper(pool, hub, clock, report)),
+    loops: new ClaimLoops(
+      hub,
+      new ReadyFeed(pool, hub, clock),
+      new ClaimKeeper(pool, hub, clock, report),
+      new Alarms(hub, clock),
+    ),
     watches: new WatchFeed(pool, hub, clock),
     insertion: new SharedInsertion(pool.loops),
     emit: (event, job) => emitter.emit(event, job),

@@ -12,7 +12,7 @@ export interface QueueOptions {
   readonly maxAttempts?: number | undefined;
   /**
    * How long a claim holds without being renewed, from the claim on; then the job may be claimed by somebody else.
-   * Rounded up to a whole second. Default `"5m"`.
+   * Rounded up to a whole second. Default `"5m"`; under `work`, which renews, `"60s"`.
    */
   readonly visibilityTimeout?: Duration | undefined;
   /** How long a job waits after a failed attempt. Default exponential from 5 s, at most 1 h, jitter 0.2. */
@@ -35,7 +35,7 @@ export interface ClaimOptions extends SignalOption {
   readonly worker?: string | undefined;
 }
 
-const standardSchema: z.ZodType<Schema> = z.custom<Schema>(
+export const standardSchema: z.ZodType<Schema> = z.custom<Schema>(
   (value) => typeof (value as Schema | null)?.["~standard"]?.validate === "function",
   "must be a Standard Schema",
 );
@@ -60,22 +60,28 @@ export interface QueueTerms {
   readonly schema: Schema | undefined;
   readonly resultSchema: Schema | undefined;
   readonly maxAttempts: number;
-  readonly visibilityTimeout: number;
+  readonly visibilityTimeout: number | undefined;
   readonly backoff: (attempt: number) => number;
   /** 0 for ever, null not at all. */
   readonly keepResult: number | null;
 }
 
-/** @throws TypeError, RangeError */
-export function readQueueOptions(options: (QueueOptions & QueueSchemas) | undefined): QueueTerms {
-  const read = readOptions("queue", QUEUE_OPTIONS, options);
+/**
+ * `call` names it in errors.
+ * @throws TypeError, RangeError
+ */
+export function readQueueOptions(
+  call: string,
+  options: (QueueOptions & QueueSchemas) | undefined,
+): QueueTerms {
+  const read = readOptions(call, QUEUE_OPTIONS, options);
   return {
     schema: read.schema,
     resultSchema: read.result,
-    maxAttempts: readMaxAttempts(read.maxAttempts ?? 3, "queue: maxAttempts"),
-    visibilityTimeout: readVisibility(read.visibilityTimeout ?? "5m", "queue"),
-    backoff: readBackoff(read.backoff, "queue"),
-    keepResult: readKeepResult(read.keepResult ?? false),
+    maxAttempts: readMaxAttempts(read.maxAttempts ?? 3, `${call}: maxAttempts`),
+    visibilityTimeout: readVisibility(read.visibilityTimeout, call),
+    backoff: readBackoff(read.backoff, call),
+    keepResult: readKeepResult(read.keepResult ?? false, call),
   };
 }
 
@@ -98,19 +104,19 @@ export function readClaimOptions(
   return {
     signal: options.signal,
     label: isNamed ? workerOrOptions : (options.worker ?? process.pid),
-    visibilityTimeout:
-      options.visibilityTimeout === undefined ? undefined : readVisibility(options.visibilityTimeout, call),
+    visibilityTimeout: readVisibility(options.visibilityTimeout, call),
   };
 }
 
-function readVisibility(value: Duration, call: string): number {
+function readVisibility(value: Duration | undefined, call: string): number | undefined {
+  if (value === undefined) return undefined;
   const milliseconds = toMilliseconds(value, `${call}: visibilityTimeout`);
   if (milliseconds > 0) return milliseconds;
   throw new RangeError(`${call}: visibilityTimeout must be more than 0, got ${show(value)}`);
 }
 
-function readKeepResult(value: boolean | Duration): number | null {
+function readKeepResult(value: boolean | Duration, call: string): number | null {
   if (typeof value === "boolean") return value ? 0 : null;
-  const milliseconds = Math.ceil(toMilliseconds(value, "queue: keepResult"));
+  const milliseconds = Math.ceil(toMilliseconds(value, `${call}: keepResult`));
   return milliseconds > 0 ? milliseconds : null; // 0 is stored for "for ever"
 }

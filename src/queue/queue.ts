@@ -3,7 +3,7 @@ import { z } from "zod";
 import { type Instant, show, toEpoch } from "../duration.ts";
 import { AmbiguousTransactionError } from "../errors.ts";
 import { assertKnown, assertName, readOptions, readPage, signal } from "../options.ts";
-import { serialize } from "../payload.ts";
+import { deserialize, type Schema, serialize } from "../payload.ts";
 import type { SignalOption } from "../signal.ts";
 import type { Source } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
@@ -17,20 +17,20 @@ import { insertJob, insertJobs, type NewJob, newJob } from "./insertion.ts";
 import { type Counts, Inspection, isJobState } from "./inspection.ts";
 import type { JobInfo, JobState } from "./job-info.ts";
 import { Job, type JobContext } from "./job.ts";
-import type { QueueContext } from "./queue-context.ts";
+import type { Lane } from "./lane.ts";
 import {
-  type ClaimOptions,
-  type ClaimTerms,
-  type QueueOptions,
-  type QueueSchemas,
-  type QueueTerms,
-  readClaimOptions,
-  readQueueOptions,
-} from "./queue-options.ts";
+  BURIED_AT_ONCE,
+  CLAIM_VISIBILITY,
+  jobContext,
+  type QueueContext,
+  WORK_VISIBILITY,
+} from "./queue-context.ts";
+import { type ClaimOptions, type ClaimTerms, type QueueTerms, readClaimOptions } from "./queue-options.ts";
+import { type ResultHost, waitResult } from "./result.ts";
+import { readWaitOptions, type WaitOptions } from "./wait-options.ts";
 import { JobWatch } from "./watch.ts";
-
-/** Unreadable jobs that a loop buries in one turn: some milliseconds of work. */
-const BURIED_AT_ONCE = 100;
+import { readWorkOptions, type Worker, type WorkOptions } from "./work-options.ts";
+import { QueueWorker } from "./worker.ts";
 
 const TX = new Set(["tx"]);
 const CHANGES = new Set(["payload", "runAt", "priority"]);
@@ -45,18 +45,22 @@ export class Queue<In, Out = In, R = unknown> {
   readonly #context: QueueContext;
   readonly #terms: QueueTerms;
   readonly #jobs: JobContext;
-  readonly #claiming: Claiming<Out, R>;
+  readonly #claiming: Claiming<Job<Out, R>>;
   readonly #inspection: Inspection<Out, R>;
 
   /** @internal */
-  constructor(context: QueueContext, name: string, options: (QueueOptions & QueueSchemas) | undefined) {
+  constructor(context: QueueContext, name: string, terms: QueueTerms) {
     assertName(name, "queue: name");
     this.name = name;
     this.#context = context;
-    this.#terms = readQueueOptions(options);
-    const { pool, clock, emit } = context;
-    this.#jobs = { pool, clock, emit, ...this.#terms };
-    this.#claiming = new Claiming(name, this.#terms.schema, this.#jobs);
+    this.#terms = terms;
+    this.#jobs = jobContext(context, name, terms);
+    const { pool, clock } = context;
+    const { schema } = terms;
+    this.#claiming = new Claiming(name, this.#jobs, (row, claim) => {
+      const payload = deserialize(row.payload, schema, () => `job ${row.id} of ${name}`) as Out;
+      return new Job<Out, R>(row, name, payload, claim, this.#jobs);
+    });
     this.#inspection = new Inspection(pool, clock, name, this.#terms);
     this.dead = new DeadLetters({ pool, clock, queue: name, ...this.#terms });
   }
@@ -173,6 +177,32 @@ export class Queue<In, Out = In, R = unknown> {
   }
 
   /**
+   * Runs each job by `handler`, so many at once; keeps the process alive until it is stopped. What the handler returns is
+   * the job's result; what it throws ends the attempt, which is retried, or with `UnrecoverableError` not. `job.ack`,
+   * `retry`, `fail` and `snooze` win over both. Claims are renewed for as long as handlers run.
+   * @throws TypeError, RangeError
+   */
+  work(handler: (job: Job<Out, R>) => R | Promise<R>, options?: WorkOptions): Worker {
+    if (typeof handler !== "function") {
+      throw new TypeError(`work: handler must be a function, got ${show(handler)}`);
+    }
+    const work = readWorkOptions(options);
+    const { timeout, label } = work;
+    const terms: ClaimTerms = {
+      signal: undefined,
+      label,
+      visibilityTimeout: this.#terms.visibilityTimeout ?? WORK_VISIBILITY,
+    };
+    const lane: Lane<Job<Out, R>> = {
+      queue: this.name,
+      claim: (connection, count) => this.#claimOn(connection, count, terms, BURIED_AT_ONCE),
+      run: handler,
+      timeout: () => timeout,
+    };
+    return new QueueWorker(this.#context, [lane], work);
+  }
+
+  /**
    * What is known of a job of this queue, or null: also of one that is dead, of a completed one that is kept, and for a day
    * of one that was cancelled.
    */
@@ -251,6 +281,29 @@ export class Queue<In, Out = In, R = unknown> {
     return new JobWatch(this.#context.watches, id, () => this.#inspection.getCommitted(id), read.signal);
   }
 
+  /**
+   * Resolves with a job's result: what `job.ack` was given, or a handler has returned, in whatever process; at once when
+   * the job has ended already. Works where results are kept (`keepResult`).
+   * @throws JobFailedError with the errors of all attempts, JobCancelledError, JobExpiredError; ResultNotKeptError, at once,
+   *   when there is nothing to wait for; WaitTimeoutError; `signal.reason`; RangeError for an id that was never given
+   */
+  async waitResult(id: number, options?: WaitOptions): Promise<R> {
+    readId("waitResult", id);
+    const { pool, clock, loops, watches } = this.#context;
+    const { resultSchema, keepResult } = this.#terms;
+    const host: ResultHost<R> = {
+      pool,
+      clock,
+      alarms: loops.alarms,
+      queue: this.name,
+      resultSchema: resultSchema as Schema<unknown, R> | undefined,
+      mayBeKept: keepResult !== null,
+      watch: (watched) =>
+        new JobWatch(watches, watched, () => this.#inspection.getCommitted(watched), undefined),
+    };
+    return waitResult(host, id, readWaitOptions("waitResult", options));
+  }
+
   /** How many jobs there are of each state: completed ones as far as they are kept. */
   counts(): Counts {
     return this.#inspection.counts();
@@ -325,11 +378,16 @@ export class Queue<In, Out = In, R = unknown> {
     };
   }
 
-  #claimOn(connection: Connection, count: number, terms: ClaimTerms, maxBuried: number): Claimed<Out, R> {
+  #claimOn(
+    connection: Connection,
+    count: number,
+    terms: ClaimTerms,
+    maxBuried: number,
+  ): Claimed<Job<Out, R>> {
     return this.#claiming.claim(connection, {
       count,
       workerId: `${terms.label}~${this.#context.nonce()}`,
-      visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout,
+      visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout ?? CLAIM_VISIBILITY,
       maxBuried,
     });
   }

@@ -7,7 +7,6 @@ import { nextDeadline } from "./operations.ts";
 export interface Waiter {
   /** Called once per wait, in a later turn: try to claim, and wait again if there was nothing. */
   ready(): void;
-  fail(error: Error): void;
 }
 
 /** Wakes the claim loops of all queues: on a look, each queue that is waited for is asked once when it is next due. */
@@ -71,9 +70,8 @@ export class ReadyFeed implements Feed {
     return first;
   }
 
-  fail(error: Error): void {
-    for (const { waiters } of [...this.#waiting.values()])
-      for (const waiter of [...waiters]) waiter.fail(error);
+  fail(): void {
+    this.#waiting.clear(); // who waits is a loop, and told as such
   }
 
   #isReady(queue: string, entry: Entry): boolean {

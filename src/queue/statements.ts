@@ -43,8 +43,8 @@ export interface QueueStatements {
   readonly saveResult: Statement<never, [number, string | null, number, number | null]>;
   /** The attempts of a job that this claim still holds. */
   readonly held: Statement<AttemptRow, [number, string]>;
-  /** Claimed until then at least, in seconds, id, worker id. */
-  readonly renew: Statement<never, [number, number, string]>;
+  /** Claimed until then at least, in seconds; ids as a JSON array, worker id. */
+  readonly renew: Statement<{ id: number }, [number, string, string]>;
   /** Pending again: due in seconds and in milliseconds, id. */
   readonly reschedule: Statement<never, [number, number, number]>;
   readonly giveBack: Statement<never, [number, string]>;
@@ -124,7 +124,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     // A claim that has expired, and that nobody has taken over, is held again.
     renew: connection.prepare(
       `UPDATE _honker_live SET state = 'processing', claim_expires_at = max(claim_expires_at, ?1)
-       WHERE id = ?2 AND worker_id = ?3`,
+       WHERE id IN (SELECT value FROM json_each(?2)) AND worker_id = ?3 RETURNING id`,
     ),
     reschedule: connection.prepare(
       `UPDATE _honker_live

@@ -47,7 +47,9 @@ export class Pool {
   readonly #listeners: (() => void)[] = [];
   #readers = 0;
   #loopWriter: Connection | undefined;
-  #watch: Connection | undefined;
+  /** Which its data_version leaves out. */
+  #loopCommits = 0;
+  #isReading = false;
   #fileCheckedAt = Number.NEGATIVE_INFINITY;
   #replaced: FileReplacedError | null = null;
   #closed = false;
@@ -71,7 +73,7 @@ export class Pool {
           if (this.#replaced !== null) throw this.#replaced;
           return this.#loops();
         },
-        () => this.#committed(),
+        () => this.#loopsCommitted(),
       );
       this.#foreign = new ForeignHandles(this.path, this.writer.connection);
       migrate(
@@ -133,10 +135,22 @@ export class Pool {
     });
   }
 
-  /** Reads what is committed. A call inside another gets a connection of its own, so that no snapshot is shared. */
+  /**
+   * Reads what is committed. Mostly on the loops' connection, which has in its cache what loops have just written. A call
+   * inside another, or inside their transaction, gets a connection of its own, so that no snapshot is shared.
+   */
   readCommitted<T>(fn: (connection: Connection) => T): T {
     if (this.#closed) throw new ClosedError("this honkbun handle is closed");
     if (this.path === null) return fn(this.writer.connection);
+    const loops = this.#loops();
+    if (!this.#isReading && !loops.handle.inTransaction) {
+      this.#isReading = true;
+      try {
+        return fn(loops);
+      } finally {
+        this.#isReading = false;
+      }
+    }
     const reader = this.#idleReaders.pop() ?? this.#openReader();
     try {
       return fn(reader);
@@ -151,17 +165,14 @@ export class Pool {
   }
 
   /** Changes with each commit; null while what is read is not only what is committed, and in memory, where nothing tells. */
-  committedVersion(): number | null {
-    return this.path === null || this.writer.inTransaction ? null : this.dataVersion();
+  committedVersion(): string | null {
+    if (this.path === null || this.writer.inTransaction) return null;
+    return `${this.dataVersion()}.${this.#loopCommits}`;
   }
 
-  /**
-   * Changes whenever another connection, of whatever process, has committed. On a connection of its own: it stands still
-   * inside a read, and does not count the connection's own commits.
-   */
+  /** Changes whenever another connection than the loops', of whatever process, has committed. */
   dataVersion(): number {
-    this.#watch ??= this.#open();
-    return this.#watch.use(prepareWatchStatements).dataVersion.get()?.data_version ?? 0;
+    return this.#loops().use(prepareWatchStatements).dataVersion.get()?.data_version ?? 0;
   }
 
   /** Whether reads would see uncommitted writes: `:memory:` has one connection, and the application is in a transaction. */
@@ -179,7 +190,7 @@ export class Pool {
     const { begin } = connection.use(prepareTransactionStatements);
     this.#wait.run(() => begin.run());
     finishTransaction(connection, () => statements(connection));
-    this.#committed();
+    this.#loopsCommitted();
     return true;
   }
 
@@ -230,6 +241,11 @@ export class Pool {
     const result = this.#wait.run(() => work(connection));
     this.whenEnded(tx as Database, () => this.#committed());
     return result;
+  }
+
+  #loopsCommitted(): void {
+    this.#loopCommits++;
+    this.#committed();
   }
 
   #committed(): void {

@@ -2,6 +2,7 @@ import type { Database } from "bun:sqlite";
 
 import { show } from "../duration.ts";
 import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
+import { isThenable } from "../thenable.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
 import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
@@ -148,12 +149,4 @@ export class Writer {
       );
     }
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    (typeof value === "object" || typeof value === "function") &&
-    value !== null &&
-    typeof (value as { then?: unknown }).then === "function"
-  );
 }

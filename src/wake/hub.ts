@@ -1,4 +1,5 @@
 import type { Clock } from "../clock.ts";
+import { LONGEST_TIMER } from "../duration.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { Bell } from "./bell.ts";
 import { LookLadder } from "./look-ladder.ts";
@@ -6,14 +7,13 @@ import { Poller } from "./poller.ts";
 import { WalWatcher } from "./wal-watcher.ts";
 
 /** Timers are measured by another clock than instants: after a jump of the latter a deadline is late by at most this. */
-const LONGEST_TIMER = 1_000;
+const LONGEST_WAIT = 1_000;
 /** Milliseconds before reading is tried again when it failed, doubled up to the other while it goes on failing. */
 const RETRY = 5;
 const LONGEST_RETRY = 1_000;
 /** Milliseconds between two checks whether the file is still there: after events, and on safety looks. */
 const FILE_CHECK = 1;
 const IDLE_FILE_CHECK = 1_000;
-const FOREVER = 2 ** 31 - 1;
 
 /** A module's part in a wake. One for all of its subscribers: what is new is read once and handed to those concerned. */
 export interface Feed {
@@ -58,6 +58,8 @@ export class WakeHub {
   readonly #poller = new Poller(() => this.#look());
 
   #version = -1;
+  /** Since the last look, by ourselves: on whatever connection, no version need tell. */
+  #hasCommitted = false;
   #fileCheckedAt = Number.NEGATIVE_INFINITY;
   #soon: NodeJS.Immediate | undefined;
   #more = false;
@@ -96,6 +98,7 @@ export class WakeHub {
           );
     pool.onCommit(() => {
       this.#bell?.ring();
+      this.#hasCommitted = true;
       this.lookSoon();
     });
   }
@@ -136,7 +139,7 @@ export class WakeHub {
     for (const feed of this.#feeds) deadline = Math.min(deadline, feed.deadline());
     this.#deadline = deadline;
     if (deadline === Number.POSITIVE_INFINITY) return;
-    const wait = Math.min(Math.max(Math.ceil(deadline - this.#clock()), 0), LONGEST_TIMER);
+    const wait = Math.min(Math.max(Math.ceil(deadline - this.#clock()), 0), LONGEST_WAIT);
     this.#deadlineTimer = setTimeout(() => this.#collectAll(), wait);
     this.#deadlineTimer.unref();
   }
@@ -172,9 +175,9 @@ export class WakeHub {
     const { safetyInterval, mode } = this.#options;
     const isWatchable = this.#pool.path !== null;
     if (isWatchable) this.#version = this.#pool.dataVersion(); // first, because it may throw
-    this.#keepAlive = setInterval(() => {}, FOREVER);
+    this.#keepAlive = setInterval(() => {}, LONGEST_TIMER);
     if (safetyInterval !== false) {
-      this.#safetyTimer = setInterval(() => this.#onSafety(), Math.min(safetyInterval, FOREVER));
+      this.#safetyTimer = setInterval(() => this.#onSafety(), Math.min(safetyInterval, LONGEST_TIMER));
       this.#safetyTimer.unref();
     }
     if (isWatchable && mode !== "watch") this.#poller.start();
@@ -239,8 +242,9 @@ export class WakeHub {
       this.#lookAgain(error);
       return false;
     }
-    if (version === this.#version) return false;
+    if (version === this.#version && !this.#hasCommitted) return false;
     this.#version = version;
+    this.#hasCommitted = false;
     this.#wakes++;
     this.#lastWakeAt = new Date(this.#clock());
     this.#collectAll();

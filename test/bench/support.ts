@@ -108,3 +108,40 @@ export class BareQueue implements Disposable {
     this.#database.close();
   }
 }
+
+/** Claims many jobs and deletes them, each in a transaction of its own, by nothing but `bun:sqlite`. */
+export class BareWorker implements Disposable {
+  readonly #database: Database;
+  readonly #claim: ReturnType<Database["prepare"]>;
+  readonly #delete: ReturnType<Database["prepare"]>;
+
+  constructor(file: string, batch: number) {
+    this.#database = new Database(file, { create: false, readwrite: true });
+    this.#database.run("PRAGMA synchronous = NORMAL");
+    this.#claim = this.#database.prepare(
+      `UPDATE _honker_live SET state = 'processing', worker_id = ?1, claim_expires_at = ?2, attempts = attempts + 1
+       WHERE id IN (
+         SELECT id FROM _honker_live WHERE queue = 'emails' AND state = 'pending' AND due <= ?3
+         ORDER BY priority DESC, due, id LIMIT ${batch})
+       RETURNING id, payload, attempts`,
+    );
+    this.#delete = this.#database.prepare(
+      "DELETE FROM _honker_live WHERE id IN (SELECT value FROM json_each(?1)) AND worker_id = ?2",
+    );
+  }
+
+  run(): number {
+    const now = Date.now();
+    const rows = this.#claim.all("bare", Math.ceil(now / 1_000) + 300, now) as {
+      id: number;
+      payload: string;
+    }[];
+    const jobs = rows.map((row) => ({ id: row.id, payload: JSON.parse(row.payload) as unknown }));
+    this.#delete.run(JSON.stringify(jobs.map(({ id }) => id)), "bare");
+    return jobs.length;
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+}

@@ -1,0 +1,14 @@
+import type { Connection } from "../sqlite/connection.ts";
+import type { Claimed } from "./claiming.ts";
+import type { Job } from "./job.ts";
+
+/** The jobs of one queue, and what a worker does with them. */
+export interface Lane<J extends Job<unknown> = Job<unknown>> {
+  readonly queue: string;
+  /** Claims up to `count` jobs, on a connection that is inside a transaction. */
+  claim(connection: Connection, count: number): Claimed<J>;
+  /** Calls the handler. */
+  run(job: J): unknown;
+  /** How long the handler may take, in milliseconds. */
+  timeout(job: J): number | undefined;
+}

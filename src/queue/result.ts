@@ -1,0 +1,148 @@
+import type { Clock } from "../clock.ts";
+import { toUnixSeconds } from "../clock.ts";
+import {
+  type AttemptError,
+  ClosedError,
+  JobCancelledError,
+  JobExpiredError,
+  JobFailedError,
+  ResultNotKeptError,
+  WaitTimeoutError,
+} from "../errors.ts";
+import { deserialize, type Schema } from "../payload.ts";
+import { onAbort } from "../signal.ts";
+import type { Connection, Statement } from "../sqlite/connection.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import type { Alarms } from "../wake/alarms.ts";
+import { readErrors, withLastError } from "./job-info.ts";
+import { EXPIRED } from "./operations.ts";
+
+/** What waiting for a result needs of its queue. */
+export interface ResultHost<R> {
+  readonly pool: Pool;
+  readonly clock: Clock;
+  readonly alarms: Alarms;
+  readonly queue: string;
+  readonly resultSchema: Schema<unknown, R> | undefined;
+  /** Whether a job's result is kept though the job itself does not say so. */
+  readonly mayBeKept: boolean;
+  watch(id: number): AsyncIterable<unknown> & { end(): void };
+}
+
+/**
+ * Resolves with the result of a job once it has one, at once when it has one already.
+ * @throws JobFailedError, JobCancelledError, JobExpiredError, ResultNotKeptError, WaitTimeoutError, RangeError, the signal's reason
+ */
+export async function waitResult<R>(
+  host: ResultHost<R>,
+  id: number,
+  { signal, timeout }: { readonly signal: AbortSignal | undefined; readonly timeout: number | undefined },
+): Promise<R> {
+  signal?.throwIfAborted();
+  const { pool, alarms, queue } = host;
+  // A job that was enqueued in the open transaction is known after it.
+  await new Promise<void>((resolve) => pool.onEnd({ committed: resolve, rolledBack: resolve }));
+  for (;;) {
+    const found = read(host, id);
+    if ("result" in found) return found.result;
+    let failure: { readonly reason: unknown } | undefined;
+    const watch = host.watch(id);
+    const offAbort = onAbort(signal, () => {
+      failure = { reason: signal?.reason };
+      watch.end();
+    });
+    if (timeout !== undefined) {
+      alarms.set(watch, timeout, () => {
+        failure = {
+          reason: new WaitTimeoutError(`job ${id} of ${queue} had no result within ${timeout} ms (timeout)`),
+        };
+        watch.end();
+      });
+    }
+    try {
+      for await (const _ of watch); // until it has ended
+    } finally {
+      offAbort();
+      alarms.clear(watch);
+    }
+    if (failure !== undefined) throw failure.reason;
+    if (pool.isClosed) throw new ClosedError("this honkbun handle was closed");
+  }
+}
+
+/** What there is of a result; `isLive` when there is none yet. */
+function read<R>(host: ResultHost<R>, id: number): { readonly result: R } | { readonly isLive: true } {
+  const { pool, clock, queue, resultSchema, mayBeKept } = host;
+  const job = `job ${id} of ${queue}`;
+  return pool.readCommitted((connection) => {
+    const row = connection
+      .use(prepareResultStatements)
+      .ending.get(queue, id, toUnixSeconds(clock())) as EndingRow;
+    if (row.is_live === 1) {
+      if (row.keep_result === null && !mayBeKept) {
+        throw new ResultNotKeptError(`${job}: its result is not kept; give its queue a keepResult`);
+      }
+      return { isLive: true };
+    }
+    if (row.has_result === 1) {
+      if (row.result === null) return { result: undefined as R };
+      return { result: deserialize(row.result, resultSchema, () => `result of ${job}`) as R };
+    }
+    if (row.is_cancelled === 1) throw new JobCancelledError(`${job} was cancelled`);
+    if (row.died_at !== null) throw failureOf(connection, job, id, row as EndingRow & { died_at: number });
+    if (id > row.last_id) throw new RangeError(`there has never been a ${job}`);
+    throw new ResultNotKeptError(`${job} has ended, and its result was not kept, or is no longer`);
+  });
+}
+
+function failureOf(
+  connection: Connection,
+  job: string,
+  id: number,
+  { attempts, last_error, died_at }: EndingRow & { readonly died_at: number },
+): Error {
+  const own: readonly AttemptError[] = readErrors(connection, [id]).get(id) ?? [];
+  const hasFailedSo = own.some((error) => error.attempt === attempts && error.message === EXPIRED);
+  if (last_error === EXPIRED && !hasFailedSo) {
+    return new JobExpiredError(`${job} was not claimed before it expired`);
+  }
+  const errors = withLastError(own, { attempts, last_error, ended_at: died_at * 1_000 });
+  return new JobFailedError(`${job} has failed: ${errors.at(-1)?.message ?? "no error was given"}`, errors);
+}
+
+interface EndingRow {
+  readonly is_live: number;
+  readonly keep_result: number | null;
+  readonly has_result: number;
+  readonly result: string | null;
+  readonly is_cancelled: number;
+  readonly attempts: number;
+  readonly last_error: string | null;
+  /** In seconds; null for a job that is not in the dead letters. */
+  readonly died_at: number | null;
+  /** The last id that was given to a job. */
+  readonly last_id: number;
+}
+
+interface ResultStatements {
+  /** queue, id, now in seconds. */
+  readonly ending: Statement<EndingRow, [string, number, number]>;
+}
+
+function prepareResultStatements(connection: Connection): ResultStatements {
+  return {
+    ending: connection.prepare(
+      `SELECT live.id IS NOT NULL AS is_live, live.keep_result AS keep_result,
+         result.job_id IS NOT NULL AS has_result, result.value AS result,
+         cancelled.id IS NOT NULL AS is_cancelled,
+         dead.attempts AS attempts, dead.last_error AS last_error, dead.died_at AS died_at,
+         coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_honker_live'), 0) AS last_id
+       FROM (SELECT ?2 AS id) AS wanted
+       LEFT JOIN _honker_live AS live ON live.id = wanted.id AND live.queue = ?1
+       LEFT JOIN _honker_results AS result
+         ON result.job_id = wanted.id AND (result.expires_at IS NULL OR result.expires_at > ?3)
+       LEFT JOIN _honkbun_cancelled AS cancelled ON cancelled.id = wanted.id AND cancelled.queue = ?1
+       LEFT JOIN _honker_dead AS dead ON dead.id = wanted.id AND dead.queue = ?1`,
+    ),
+  };
+}

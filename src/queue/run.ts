@@ -1,0 +1,167 @@
+import type { Clock } from "../clock.ts";
+import { JobTimeoutError, UnrecoverableError } from "../errors.ts";
+import type { Connection } from "../sqlite/connection.ts";
+import { isThenable } from "../thenable.ts";
+import type { Alarms } from "../wake/alarms.ts";
+import { Job } from "./job.ts";
+import type { Lane } from "./lane.ts";
+import type { Completion, Failure } from "./operations.ts";
+
+/** Milliseconds that a handler has, after its timeout, to end by itself. */
+const GRACE = 1_000;
+
+/** How a run has ended, as far as the worker is concerned. */
+export type Outcome =
+  | { readonly kind: "completed"; readonly completion: Completion | undefined }
+  | { readonly kind: "failed"; readonly error: unknown }
+  | { readonly kind: "given back" };
+
+const GIVEN_BACK: Outcome = { kind: "given back" };
+
+/** What a run needs of its worker. */
+export interface RunHost {
+  readonly clock: Clock;
+  readonly alarms: Alarms;
+  /** The handler has ended, or is no longer waited for. */
+  ended(run: Run): void;
+  /** The claim is settled, or lost. */
+  released(run: Run): void;
+  /** The handler has ended when that could no longer be recorded. */
+  late(run: Run, outcome: Outcome): void;
+}
+
+/** One job in the hands of a worker: from its claim until what became of it is committed. */
+export class Run {
+  readonly job: Job<unknown>;
+  readonly #lane: Lane;
+  readonly #host: RunHost;
+  #isRunning = false;
+  /** The worker has no more time: what fails now is given back. */
+  #isGivenUp = false;
+  #outcome: Outcome | undefined;
+
+  constructor(job: Job<unknown>, lane: Lane, host: RunHost) {
+    this.job = job;
+    this.#lane = lane;
+    this.#host = host;
+    job.lease.watchedBy({
+      released: () => host.released(this),
+      reverted: () => this.#reverted(),
+    });
+  }
+
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  get outcome(): Outcome | undefined {
+    return this.#outcome;
+  }
+
+  /** Calls the handler. */
+  start(): void {
+    const { job } = this;
+    this.#isRunning = true;
+    const timeout = this.#lane.timeout(job);
+    if (timeout !== undefined) this.#host.alarms.set(this, timeout, () => this.#timedOut(timeout));
+    let result: unknown;
+    try {
+      result = this.#lane.run(job);
+    } catch (error) {
+      this.#threw(error);
+      return;
+    }
+    if (isThenable(result)) {
+      Promise.resolve(result).then(
+        (value) => this.#returned(value),
+        (error) => this.#threw(error),
+      );
+    } else this.#returned(result);
+  }
+
+  /** Tells the handler to stop. One that does not within this turn of the event loop is no longer waited for. */
+  giveUp(reason: Error): void {
+    this.#isGivenUp = true;
+    this.job.lease.abort(reason);
+    setImmediate(() => this.giveBack());
+  }
+
+  /** Makes the job claimable again without using the attempt, unless it has ended already. */
+  giveBack(): void {
+    if (this.#outcome === undefined) this.#end(GIVEN_BACK);
+  }
+
+  #returned(value: unknown): void {
+    const { job } = this;
+    try {
+      const completion = job.settled ? undefined : job.completion(value, this.#host.clock());
+      this.#end({ kind: "completed", completion });
+    } catch (error) {
+      this.#end({ kind: "failed", error }); // a result that cannot be stored, as if the handler had called ack with it
+    }
+  }
+
+  #threw(error: unknown): void {
+    if (this.#isGivenUp && !(error instanceof UnrecoverableError)) this.#end(GIVEN_BACK);
+    else {
+      const { reason } = this.job.lease;
+      // What was aborted often says no more than that.
+      const isAbort = reason !== undefined && error instanceof Error && error.name === "AbortError";
+      this.#end({ kind: "failed", error: isAbort ? reason : error });
+    }
+  }
+
+  #timedOut(timeout: number): void {
+    const { id, queue } = this.job;
+    const error = new JobTimeoutError(`job ${id} of ${queue} has been running for ${timeout} ms (timeout)`);
+    this.job.lease.abort(error);
+    this.#host.alarms.set(this, GRACE, () => {
+      if (this.#outcome === undefined) this.#end({ kind: "failed", error });
+    });
+  }
+
+  #reverted(): void {
+    if (this.#outcome === undefined) return; // the handler has yet to end
+    this.#outcome = {
+      kind: "failed",
+      error: new Error("the transaction on which the handler settled the job was rolled back"),
+    };
+    this.#host.ended(this);
+  }
+
+  #end(outcome: Outcome): void {
+    if (this.#outcome !== undefined) {
+      this.#host.late(this, outcome);
+      return;
+    }
+    this.#outcome = outcome;
+    this.#isRunning = false;
+    this.#host.alarms.clear(this);
+    this.#host.ended(this);
+  }
+}
+
+/** What was written of a run: the event to be told; null when the claim no longer held the job. */
+export type Written = Failure | "job:completed" | "given back" | null;
+
+/** Writes outcomes of runs, on a connection that is inside a transaction. */
+export function settleRuns(connection: Connection, runs: readonly Run[]): Map<Run, Written> {
+  const written = new Map<Run, Written>();
+  const completions = new Map<Job<unknown>, Completion>();
+  for (const run of runs) {
+    const { job, outcome } = run;
+    if (job.settled || job.lease.isLost) written.set(run, null);
+    else if (outcome?.kind === "completed" && outcome.completion !== undefined)
+      completions.set(job, outcome.completion);
+    else if (outcome?.kind === "failed") {
+      const { error } = outcome;
+      const isFinal = error instanceof UnrecoverableError;
+      written.set(run, isFinal ? job.failOn(connection, error) : job.retryOn(connection, error));
+    } else written.set(run, job.giveBackOn(connection) ? "given back" : null);
+  }
+  const acked = new Set(Job.ackOn(connection, completions));
+  for (const run of runs) {
+    if (!written.has(run)) written.set(run, acked.has(run.job) ? "job:completed" : null);
+  }
+  return written;
+}

@@ -1,0 +1,38 @@
+/** What SIGTERM and SIGINT are for. */
+export interface Target {
+  /** At the first signal: end in order. */
+  stop(): void;
+  /** At the second: end at once. */
+  kill(): void;
+}
+
+const SIGNALS = ["SIGTERM", "SIGINT"] as const;
+
+const targets = new Set<Target>();
+let isStopping = false;
+
+/** Until `offTermination`, the process no longer ends by these signals itself. */
+export function onTermination(target: Target): void {
+  if (targets.size === 0) for (const signal of SIGNALS) process.on(signal, onSignal);
+  targets.add(target);
+}
+
+export function offTermination(target: Target): void {
+  if (!targets.delete(target) || targets.size > 0) return;
+  isStopping = false;
+  for (const signal of SIGNALS) process.off(signal, onSignal);
+}
+
+function onSignal(signal: NodeJS.Signals): void {
+  const all = [...targets];
+  if (!isStopping) {
+    isStopping = true;
+    for (const target of all) target.stop();
+    return;
+  }
+  for (const target of all) {
+    target.kill();
+    offTermination(target);
+  }
+  process.kill(process.pid, signal); // as if we had never listened
+}
