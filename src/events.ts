@@ -1,4 +1,5 @@
 import { show } from "./duration.ts";
+import { isThenable } from "./thenable.ts";
 
 /** What `db.on` reports. */
 export interface Events {
@@ -59,12 +60,23 @@ export class Emitter {
     }
     if (listeners === undefined) return;
     for (const listener of [...listeners]) {
-      try {
-        listener(value as never);
-      } catch (error) {
-        if (event === "error") console.error("honkbun: a listener of error threw:", error);
-        else this.emit("error", { error, where: `a listener of ${event}` });
-      }
+      callListener(
+        () => listener(value as never),
+        (error) => {
+          if (event === "error") console.error("honkbun: a listener of error threw:", error);
+          else this.emit("error", { error, where: `a listener of ${event}` });
+        },
+      );
     }
+  }
+}
+
+/** Calls what the application gave us; what it throws, or rejects with if it is asynchronous, goes to `failed`. */
+export function callListener(listener: () => unknown, failed: (error: unknown) => void): void {
+  try {
+    const result = listener();
+    if (isThenable(result)) result.then(undefined, failed);
+  } catch (error) {
+    failed(error);
   }
 }

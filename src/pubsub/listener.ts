@@ -1,4 +1,5 @@
 import { LaggedError } from "../errors.ts";
+import { callListener } from "../events.ts";
 import type { SignalOption } from "../signal.ts";
 import { onAbort } from "../signal.ts";
 import { PushSource } from "../source.ts";
@@ -82,7 +83,7 @@ export class CallbackListener<P> implements Listener, Disposable {
     const { channels } = this;
     this.#guard(() => {
       if (this.#onLagged === undefined) throw laggedError(channels, missed);
-      this.#onLagged(missed);
+      return this.#onLagged(missed);
     });
   }
 
@@ -101,12 +102,8 @@ export class CallbackListener<P> implements Listener, Disposable {
     this.end();
   }
 
-  #guard(fn: () => void): void {
-    try {
-      fn();
-    } catch (error) {
-      this.#host.report(error, `listener of ${this.channels.join(", ")}`);
-    }
+  #guard(fn: () => unknown): void {
+    callListener(fn, (error) => this.#host.report(error, `listener of ${this.channels.join(", ")}`));
   }
 }
 
@@ -149,11 +146,11 @@ export class NotificationSource<P> extends PushSource<Notification<P>> implement
       this.fail(laggedError(this.channels, missed));
       return;
     }
-    try {
-      this.#onLagged(missed);
-    } catch (error) {
-      this.#host.report(error, `onLagged of ${this.channels.join(", ")}`);
-    }
+    const onLagged = this.#onLagged;
+    callListener(
+      () => onLagged(missed),
+      (error) => this.#host.report(error, `onLagged of ${this.channels.join(", ")}`),
+    );
   }
 
   protected override demand(): void {

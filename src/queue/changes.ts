@@ -1,6 +1,6 @@
 import { toUnixSeconds } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { COPIED } from "./statements.ts";
+import { COPIED, EXHAUSTED, WAITING } from "./statements.ts";
 
 // What is done to jobs from outside, by whoever knows their ids, and to whole queues.
 
@@ -101,7 +101,7 @@ function prepareChangeStatements(connection: Connection): ChangeStatements {
     ),
     cancel: connection.prepare(cancel(one, "?3")),
     remove: connection.prepare(`DELETE FROM _honker_live WHERE ${one}`),
-    unclaimed: ["queue = ?1 AND state = 'pending'", "queue = ?1 AND state = 'blocked'"].map((where) => ({
+    unclaimed: [WAITING, EXHAUSTED, "queue = ?1 AND state = 'blocked'"].map((where) => ({
       cancelAll: connection.prepare(cancel(where, "?2")),
       removeAll: connection.prepare(`DELETE FROM _honker_live WHERE ${where}`),
     })),

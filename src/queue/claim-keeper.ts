@@ -31,9 +31,13 @@ export class ClaimKeeper implements Feed {
   /** To be called before any job is claimed that is to be held: of what was cancelled before, none can be. */
   attach(): void {
     this.#hub.add(this);
-    this.#seen = this.#pool.readCommitted(
-      (connection) => connection.use(prepareKeeperStatements).lastCancelled.get()?.seq ?? 0,
-    );
+    this.#seen = this.#lastCancelled();
+    // In memory that counts what the open transaction has cancelled, and may yet take back.
+    this.#pool.onEnd({
+      rolledBack: () => {
+        if (!this.#pool.isClosed) this.#seen = Math.min(this.#seen, this.#lastCancelled());
+      },
+    });
   }
 
   detach(): void {
@@ -64,6 +68,12 @@ export class ClaimKeeper implements Feed {
 
   fail(): void {
     this.#held.clear(); // who holds is a loop, and told as such
+  }
+
+  #lastCancelled(): number {
+    return this.#pool.readCommitted(
+      (connection) => connection.use(prepareKeeperStatements).lastCancelled.get()?.seq ?? 0,
+    );
   }
 
   #collectCancelled(): boolean {

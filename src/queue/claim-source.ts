@@ -2,21 +2,27 @@ import { ClosedError, FileReplacedError } from "../errors.ts";
 import { PushSource } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
+import { type Claimed, giveBackClaimed, type Read } from "./claiming.ts";
 import type { Job } from "./job.ts";
+import type { Claim } from "./lease.ts";
 import type { Waiter } from "./ready-feed.ts";
+import type { LiveRow } from "./statements.ts";
 
-/** What the iterator needs of its queue. */
+/** What the iterator needs of its queue. Nothing here waits for the write lock but as the event loop goes on. */
 export interface ClaimHost<P, R> {
   readonly name: string;
   readonly loops: ClaimLoops;
-  /** Claims one job without waiting for the write lock; null when there is none to claim. */
-  claimNext(): Promise<Job<P, R> | null>;
+  /** Claims one job, if there is one; `claimed` is called within the transaction. */
+  claimNext(claimed: (claimed: Claimed) => void): Promise<Claimed>;
+  read(row: LiveRow, claim: Claim): Read<Job<P, R>>;
+  /** Ends the attempt of a job that cannot be read. */
+  settleUnreadable(job: Job<P, R>, unreadable: unknown): Promise<void>;
   /** The loop's body asks for the next job, or ends, without having settled this one. */
   unsettled(job: Job<P, R>): void;
-  /** Ends the attempt of a job that the loop's body left unsettled; without waiting for the write lock. */
+  /** Ends the attempt of a job that the loop's body left unsettled. */
   retryUnsettled(job: Job<P, R>): Promise<void>;
-  /** Makes a job that nobody has begun claimable again, without using an attempt. */
-  giveBack(job: Job<P, R>): Promise<unknown>;
+  /** Makes jobs that nobody has begun claimable again, without using an attempt. */
+  giveBack(claimed: Claimed): Promise<unknown>;
   report(error: unknown, where: string): void;
 }
 
@@ -27,8 +33,14 @@ const PAUSE_AFTER_ERROR = 1_000;
 export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoop, Waiter {
   readonly #host: ClaimHost<P, R>;
   #claiming = false;
-  #current: Job<P, R> | undefined;
-  readonly #held = new Set<Job<P, R>>();
+  /** Claimed by a transaction that may not be known to have ended. */
+  #inFlight: Claimed | undefined;
+  /** Handed out, and in the hands of the loop's body. */
+  readonly #current = new Set<Job<P, R>>();
+  /** Left by the body, and what becomes of them is not written yet. */
+  readonly #left = new Set<Job<P, R>>();
+  /** Several consumers ask at once: nobody can tell whose job is the one before. */
+  #isShared = false;
   #pause: Timer | undefined;
   #drained: PromiseWithResolvers<void> | undefined;
 
@@ -40,6 +52,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   leave(connection: Connection): void {
+    if (this.#inFlight !== undefined) giveBackClaimed(connection, this.#inFlight);
     for (const job of this.#stillHeld()) job.giveBackOn(connection);
   }
 
@@ -49,13 +62,14 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
 
   async drain(deadline: Promise<void>): Promise<void> {
     this.end();
-    if (this.#current?.lease.mayBeHeld !== true) return;
+    if (this.#current.size === 0) return;
     this.#drained = Promise.withResolvers();
     await Promise.race([this.#drained.promise, deadline]);
   }
 
   override next(): Promise<IteratorResult<Job<P, R>>> {
-    this.#leaveCurrent();
+    if (this.wanted > 0) this.#isShared = true;
+    if (!this.#isShared) this.#leaveCurrent();
     const result = super.next();
     this.#release();
     return result;
@@ -63,14 +77,12 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
 
   /** Ends the loop. A job that was handed out and not settled is retried: `break` and a throwing body look alike. */
   override async return(): Promise<IteratorResult<Job<P, R>>> {
-    const job = this.#leaveCurrent();
+    const unsettled = this.#leaveCurrent();
+    for (const job of unsettled) this.#left.add(job);
     const result = await super.return();
-    try {
-      if (job !== undefined) await this.#host.retryUnsettled(job);
-    } finally {
-      this.#held.clear();
-      this.#release();
-    }
+    // What is settled on an open transaction of the application's waits for that, and that may wait for us.
+    const retries = unsettled.map((job) => this.#host.retryUnsettled(job).finally(() => this.#drop(job)));
+    await Promise.all(retries);
     return result;
   }
 
@@ -83,18 +95,11 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   protected override push(job: Job<P, R>): void {
-    const { keeper } = this.#host.loops;
-    this.#current = job;
-    this.#held.add(job);
-    keeper.hold(job);
+    this.#current.add(job);
+    this.#host.loops.keeper.hold(job);
     job.lease.watchedBy({
-      released: () => {
-        keeper.drop(job);
-        this.#held.delete(job);
-        this.#drained?.resolve();
-        this.#release();
-      },
-      reverted: () => {}, // the body, or its end, sees to it
+      released: () => this.#drop(job),
+      reverted: () => void this.#reverted(job),
     });
     super.push(job);
   }
@@ -105,15 +110,37 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#release();
   }
 
-  /** From here on the claim is not renewed. Returns the job if it may still have to be given up. */
-  #leaveCurrent(): Job<P, R> | undefined {
-    const job = this.#current;
-    this.#current = undefined;
+  /** From here on their claims are not renewed. Returns those that were not settled. */
+  #leaveCurrent(): Job<P, R>[] {
+    const unsettled: Job<P, R>[] = [];
+    for (const job of [...this.#current]) {
+      if (job.lease.isUndecided) this.#left.add(job);
+      else if (!job.settled) unsettled.push(job);
+      this.#host.loops.keeper.drop(job);
+      this.#current.delete(job);
+      if (!job.settled) this.#host.unsettled(job);
+    }
     this.#drained?.resolve();
-    if (!job?.lease.mayBeHeld) return undefined;
+    return unsettled;
+  }
+
+  #drop(job: Job<P, R>): void {
     this.#host.loops.keeper.drop(job);
-    if (!job.settled) this.#host.unsettled(job);
-    return job;
+    this.#current.delete(job);
+    this.#left.delete(job);
+    if (this.#current.size === 0) this.#drained?.resolve();
+    this.#release();
+  }
+
+  /** The transaction that had settled the job was rolled back. */
+  async #reverted(job: Job<P, R>): Promise<void> {
+    if (!this.#left.has(job)) return; // the body has yet to end
+    try {
+      await this.#host.retryUnsettled(job);
+    } catch (error) {
+      this.#host.report(error, `claim of ${this.#host.name}`);
+    }
+    this.#drop(job);
   }
 
   /** Once the loop has ended and holds nothing that `db.close()` would have to give back, it is forgotten. */
@@ -123,7 +150,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   #stillHeld(): Job<P, R>[] {
-    return [...this.#held].filter((job) => job.lease.mayBeHeld);
+    return [...this.#current, ...this.#left].filter((job) => job.lease.mayBeHeld);
   }
 
   async #claim(): Promise<void> {
@@ -131,15 +158,21 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#claiming = true;
     try {
       while (this.wanted > 0 && !this.isEnded) {
-        const job = await this.#host.claimNext();
-        if (job !== null) {
-          if (!this.isEnded) this.push(job);
-          else {
-            this.#held.add(job);
-            await this.#host.giveBack(job);
-            this.#held.delete(job);
-          }
-        } else if (!this.isEnded && this.#host.loops.feed.wait(this.#host.name, this)) return;
+        const claimed = await this.#host.claimNext((inFlight) => {
+          this.#inFlight = inFlight;
+        });
+        const [row] = claimed.rows;
+        if (row === undefined) {
+          claimed.report();
+          if (!this.isEnded && this.#host.loops.feed.wait(this.#host.name, this)) return;
+        } else if (this.isEnded) {
+          await this.#host.giveBack(claimed);
+          claimed.report();
+        } else {
+          const settling = this.#handOut(this.#host.read(row, claimed.claim), claimed);
+          if (settling !== undefined) await settling;
+        }
+        this.#inFlight = undefined;
       }
     } catch (error) {
       if (this.isEnded) return;
@@ -153,5 +186,17 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
       this.#claiming = false;
       this.#release();
     }
+  }
+
+  #handOut({ job, ...read }: Read<Job<P, R>>, claimed: Claimed): Promise<void> | undefined {
+    if ("unreadable" in read) {
+      const settling = this.#host.settleUnreadable(job, read.unreadable);
+      claimed.report();
+      return settling;
+    }
+    this.#inFlight = undefined;
+    this.push(job); // first, or what a listener does would find it nowhere
+    claimed.report();
+    return undefined;
   }
 }

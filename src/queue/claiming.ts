@@ -2,9 +2,9 @@ import { toUnixSeconds } from "../clock.ts";
 import { PayloadError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { forgetEnded } from "./changes.ts";
-import type { Job, JobContext } from "./job.ts";
+import { Job, type JobContext } from "./job.ts";
 import type { Claim } from "./lease.ts";
-import { claimJobs, failJob, type Failure, retryJob, sweepQueue } from "./operations.ts";
+import { claimJobs, type Failure, giveBackJob, sweepQueue } from "./operations.ts";
 import type { LiveRow } from "./statements.ts";
 
 /** A job that a claim has found to have failed, for the events that follow its commit. */
@@ -15,8 +15,10 @@ interface Failed {
   readonly error: unknown;
 }
 
-export interface Claimed<J extends Job<unknown> = Job<unknown>> {
-  readonly jobs: J[];
+export interface Claimed {
+  readonly claim: Claim;
+  /** In claim order; to be read once they are committed. */
+  readonly rows: readonly LiveRow[];
   /** To be called once what was claimed is committed. */
   readonly report: () => void;
 }
@@ -27,8 +29,14 @@ export interface ClaimRequest {
   readonly workerId: string;
   /** Milliseconds. */
   readonly visibilityTimeout: number;
-  /** Unreadable jobs that are buried at most; a loop leaves the rest to its next turn. */
-  readonly maxBuried: number;
+  /** Frees whatever stands in front of jobs that can run; a loop leaves what takes long to its next turn. */
+  readonly isPatient: boolean;
+}
+
+/** A job that was claimed; with an error when its handler could not be given what is stored. */
+export interface Read<J extends Job<unknown>> {
+  readonly job: J;
+  readonly unreadable?: unknown;
 }
 
 /**
@@ -51,59 +59,74 @@ export class Claiming<J extends Job<unknown>> {
     this.#read = read;
   }
 
-  /** Jobs in claim order, on a connection that is inside a transaction. */
-  claim(connection: Connection, request: ClaimRequest): Claimed<J> {
+  /** On a connection that is inside a transaction. Runs nothing of the application's, and so can be on any. */
+  claim(connection: Connection, request: ClaimRequest): Claimed {
+    const { count, workerId, visibilityTimeout, isPatient } = request;
     const now = this.#context.clock();
+    const claim: Claim = { workerId, visibilityTimeout, now };
     const failed: Failed[] = [];
-    // Expiries are whole seconds: looking once in each finds all. What is found meanwhile is found when there is no more.
-    const isSwept = toUnixSeconds(now) === this.#sweptAt;
-    if (!isSwept) this.#sweep(connection, now, failed);
-    let jobs = this.#claimReadable(connection, request, now, failed);
-    if (jobs.length === 0 && isSwept) {
-      this.#sweep(connection, now, failed);
-      jobs = this.#claimReadable(connection, request, now, failed);
-    }
+    const rows: LiveRow[] = [];
     const report = (): void => {
       for (const { event, ...job } of failed) this.#context.emit(event, { queue: this.#queue, ...job });
     };
-    return { jobs, report };
+    const isSwept = toUnixSeconds(now) === this.#sweptAt;
+    if (!isSwept) forgetEnded(connection, now);
+    // What has expired since the last sweep is found when jobs run short.
+    for (let isDone = !isSwept && this.#sweep(connection, now, failed); ;) {
+      rows.push(...claimJobs(connection, this.#queue, count - rows.length, claim));
+      if (rows.length === count || isDone) break;
+      const found = failed.length;
+      isDone = this.#sweep(connection, now, failed);
+      if ((isDone && failed.length === found) || (!isDone && !isPatient)) break;
+    }
+    return { claim, rows, report };
   }
 
-  /** Claims until there are `count` jobs whose payloads can be read; the others are buried. */
-  #claimReadable(connection: Connection, request: ClaimRequest, now: number, failed: Failed[]): J[] {
-    const { count, workerId, visibilityTimeout, maxBuried } = request;
-    const claim: Claim = { workerId, visibilityTimeout, now };
-    const jobs: J[] = [];
-    for (let buried = 0; ;) {
-      const rows = claimJobs(connection, this.#queue, count - jobs.length, claim);
-      for (const row of rows) {
-        try {
-          jobs.push(this.#read(row, claim));
-        } catch (error) {
-          const { id, attempts } = row;
-          // Nobody can run it as it is; the others go on. Where the schema itself fails, or turns asynchronous, the
-          // payload may be well: that is a failed attempt.
-          const event =
-            error instanceof PayloadError
-              ? failJob(connection, id, workerId, { error, now })
-              : retryJob(connection, id, workerId, {
-                  due: Math.ceil(now + this.#context.loopBackoff(attempts)),
-                  error,
-                  now,
-                });
-          if (event !== null) failed.push({ event, id, attempt: attempts, error });
-          buried++;
-        }
-      }
-      if (jobs.length === count || rows.length === 0 || buried >= maxBuried) return jobs;
+  /** Reads what was claimed, by the application's schema. */
+  read(row: LiveRow, claim: Claim): Read<J> {
+    try {
+      assertWhole(row, this.#queue);
+      return { job: this.#read(row, claim) };
+    } catch (unreadable) {
+      return { job: new Job(row, this.#queue, undefined, claim, this.#context) as unknown as J, unreadable };
     }
   }
 
-  #sweep(connection: Connection, now: number, failed: Failed[]): void {
+  /** Whether there is nothing more to free. */
+  #sweep(connection: Connection, now: number, failed: Failed[]): boolean {
     const isDone = sweepQueue(connection, this.#queue, now, (event, { id, attempts }, error) => {
       failed.push({ event, id, attempt: attempts, error });
     });
-    forgetEnded(connection, now);
     if (isDone) this.#sweptAt = toUnixSeconds(now);
+    return isDone;
+  }
+}
+
+/** Makes jobs that nobody has begun claimable again, without using an attempt. */
+export function giveBackClaimed(connection: Connection, { claim, rows }: Claimed): void {
+  for (const { id } of rows) giveBackJob(connection, id, claim.workerId);
+}
+
+/**
+ * What cannot be read is not left to others: nobody can run it as it is. Where the schema itself fails, or turns
+ * asynchronous, the payload may be well, and that is a failed attempt. Null when the claim is lost.
+ */
+export function settleUnreadable(
+  connection: Connection,
+  job: Job<unknown>,
+  unreadable: unknown,
+): Failure | null {
+  return unreadable instanceof PayloadError
+    ? job.failOn(connection, unreadable)
+    : job.retryOn(connection, unreadable);
+}
+
+/** What somebody has written by hand may be of any type. */
+function assertWhole({ id, payload, max_attempts }: LiveRow, queue: string): void {
+  if (typeof payload !== "string") {
+    throw new PayloadError(`job ${id} of ${queue}: the stored payload is not JSON: it is a BLOB`);
+  }
+  if (typeof max_attempts !== "number") {
+    throw new PayloadError(`job ${id} of ${queue}: its max_attempts is no number`);
   }
 }

@@ -1,5 +1,6 @@
 import { toUnixSeconds } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { inSavepoint } from "../sqlite/transaction.ts";
 import type { WriteGroup } from "../sqlite/write-group.ts";
 import type { JobTerms } from "./enqueue-options.ts";
 
@@ -39,13 +40,28 @@ export function insertJob(connection: Connection, job: NewJob): number {
 
 /** Stores jobs, in a transaction. Returns their ids in order. */
 export function insertJobs(connection: Connection, jobs: readonly NewJob[]): number[] {
-  const { chunk } = connection.use(prepareInsertStatements);
+  if (jobs.length < CHUNK) return jobs.map((job) => insertJob(connection, job));
+  try {
+    return inSavepoint(connection, () => insertChunks(connection, jobs));
+  } catch (error) {
+    if (error !== NOT_CONSECUTIVE) throw error;
+    return jobs.map((job) => insertJob(connection, job));
+  }
+}
+
+/** The rows of one statement get consecutive ids, unless a trigger of the application's inserts others between. */
+const NOT_CONSECUTIVE = new Error("ids of one INSERT are not consecutive");
+
+function insertChunks(connection: Connection, jobs: readonly NewJob[]): number[] {
+  const { chunk, lastId } = connection.use(prepareInsertStatements);
   const ids: number[] = [];
+  let last = lastId.get()?.seq ?? 0;
   let index = 0;
   for (; index + CHUNK <= jobs.length; index += CHUNK) {
-    const last = Number(chunk.run(...jobs.slice(index, index + CHUNK).flat()).lastInsertRowid);
-    // AUTOINCREMENT: the rows of one statement get consecutive ids.
-    for (let id = last - CHUNK + 1; id <= last; id++) ids.push(id);
+    const next = Number(chunk.run(...jobs.slice(index, index + CHUNK).flat()).lastInsertRowid);
+    if (next !== last + CHUNK) throw NOT_CONSECUTIVE;
+    for (let id = last + 1; id <= next; id++) ids.push(id);
+    last = next;
   }
   for (const job of jobs.slice(index)) ids.push(insertJob(connection, job));
   return ids;
@@ -53,7 +69,8 @@ export function insertJobs(connection: Connection, jobs: readonly NewJob[]): num
 
 interface Batch {
   readonly jobs: NewJob[];
-  readonly inserted: Promise<number[]>;
+  /** Null when they cannot be stored together. */
+  readonly inserted: Promise<readonly number[] | null>;
 }
 
 /** Stores jobs of all queues that come in one tick together, in one transaction. */
@@ -70,7 +87,9 @@ export class SharedInsertion {
     this.#batch ??= this.#begin();
     const { jobs, inserted } = this.#batch;
     const index = jobs.push(job) - 1;
-    return (await inserted)[index] as number;
+    const ids = await inserted;
+    // Each by itself, so that none fails but those that cannot be stored.
+    return ids?.[index] ?? this.#group.write((connection) => insertJob(connection, job));
   }
 
   #begin(): Batch {
@@ -79,12 +98,16 @@ export class SharedInsertion {
     const close = (): void => {
       if (this.#batch === batch) this.#batch = undefined;
     };
-    const inserted = this.#group.write((connection) => {
-      close();
-      return insertJobs(connection, jobs);
-    });
+    const inserted = this.#group
+      .write((connection) => {
+        close();
+        return insertJobs(connection, jobs);
+      })
+      .catch(() => {
+        close();
+        return null;
+      });
     const batch = { jobs, inserted };
-    inserted.catch(close);
     return batch;
   }
 }
@@ -92,6 +115,8 @@ export class SharedInsertion {
 interface InsertStatements {
   readonly one: Statement<never, [...NewJob]>;
   readonly chunk: Statement<never, (string | number | null)[]>;
+  /** The last id that was given. */
+  readonly lastId: Statement<{ seq: number }, []>;
 }
 
 function prepareInsertStatements(connection: Connection): InsertStatements {
@@ -101,5 +126,6 @@ function prepareInsertStatements(connection: Connection): InsertStatements {
   return {
     one: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${row(0)}`),
     chunk: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${rows.join(", ")}`),
+    lastId: connection.prepare("SELECT seq FROM sqlite_sequence WHERE name = '_honker_live'"),
   };
 }

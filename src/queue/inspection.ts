@@ -3,7 +3,7 @@ import { toUnixSeconds } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { type JobInfo, type JobState, readJobs, type Schemas } from "./job-info.ts";
-import { LEVELS, prepareQueueStatements } from "./statements.ts";
+import { EXHAUSTED, LEVELS, prepareQueueStatements, WAITING } from "./statements.ts";
 
 export type Counts = Record<JobState, number>;
 
@@ -27,7 +27,9 @@ export class Inspection<P, R> {
   readonly #queue: string;
   readonly #schemas: Schemas;
   /** Counts hold until somebody commits, or a delayed job becomes ready. */
-  #counted: { readonly version: string; readonly until: number; readonly counts: Counts } | undefined;
+  #counted:
+    | { readonly version: string; readonly since: number; readonly until: number; readonly counts: Counts }
+    | undefined;
 
   constructor(pool: Pool, clock: Clock, queue: string, schemas: Schemas) {
     this.#pool = pool;
@@ -62,14 +64,15 @@ export class Inspection<P, R> {
     const now = this.#clock();
     const version = this.#pool.committedVersion();
     const known = this.#counted;
-    if (known !== undefined && known.version === version && now < known.until) return { ...known.counts };
+    if (known !== undefined && known.version === version && now >= known.since && now < known.until)
+      return { ...known.counts };
     return this.#pool.read((connection) => {
       const { counts: count, nextReady } = connection.use(prepareInspectionStatements);
-      const { pending, ready, ...others } = count.get(this.#queue, now) as CountRow;
-      const counts = { ready, delayed: pending - ready, ...others };
+      const { waiting, due, exhausted, ...others } = count.get(this.#queue, now) as CountRow;
+      const counts = { ready: due + exhausted, delayed: waiting - due, ...others };
       if (version !== null) {
         const until = nextReady.get(this.#queue, now)?.due ?? Number.POSITIVE_INFINITY;
-        this.#counted = { version, until, counts };
+        this.#counted = { version, since: now, until, counts };
       }
       return { ...counts };
     });
@@ -78,7 +81,7 @@ export class Inspection<P, R> {
   latency(): number {
     const now = this.#clock();
     const { due } = this.#pool.read((connection) =>
-      connection.use(prepareQueueStatements).nextDue.get(this.#queue, toUnixSeconds(now)),
+      connection.use(prepareQueueStatements).nextDue.get(this.#queue),
     ) ?? { due: null };
     return due === null ? 0 : Math.max(now - due, 0);
   }
@@ -89,8 +92,10 @@ export class Inspection<P, R> {
 }
 
 interface CountRow {
-  readonly pending: number;
-  readonly ready: number;
+  readonly waiting: number;
+  readonly due: number;
+  /** Without attempts left, and not buried yet. */
+  readonly exhausted: number;
   readonly processing: number;
   readonly blocked: number;
   readonly completed: number;
@@ -110,28 +115,29 @@ function prepareInspectionStatements(connection: Connection): InspectionStatemen
   // `+id`: by the partial index of the state, sorted after; by rowid the rows of all other queues would be walked.
   const listed = (
     table: string,
-    where: string,
+    ...states: string[]
   ): Statement<{ id: number }, [string, number, number, number]> =>
     connection.prepare(
-      `SELECT id FROM ${table} WHERE queue = ?1 AND +id > ?2 AND ${where} ORDER BY +id LIMIT ?3`,
+      `${states.map((where) => `SELECT id FROM ${table} WHERE queue = ?1 AND +id > ?2 AND ${where}`).join(" UNION ALL ")}
+       ORDER BY 1 LIMIT ?3`,
     );
   const count = (table: string, where: string): string =>
     `(SELECT count(*) FROM ${table} WHERE queue = ?1 AND ${where})`;
   return {
     listed: {
-      ready: listed("_honker_live", "state = 'pending' AND due <= ?4"),
-      delayed: listed("_honker_live", "state = 'pending' AND due > ?4"),
-      processing: listed("_honker_live", "state = 'processing' AND ?4"),
-      blocked: listed("_honker_live", "state = 'blocked' AND ?4"),
-      completed: listed("_honkbun_completed", "?4"),
-      dead: listed("_honker_dead", "?4"),
+      ready: listed("_honker_live", `${WAITING} AND due <= ?4`, EXHAUSTED),
+      delayed: listed("_honker_live", `${WAITING} AND due > ?4`),
+      processing: listed("_honker_live", "state = 'processing' AND ?4 IS NOT NULL"),
+      blocked: listed("_honker_live", "state = 'blocked' AND ?4 IS NOT NULL"),
+      completed: listed("_honkbun_completed", "?4 IS NOT NULL"),
+      dead: listed("_honker_dead", "?4 IS NOT NULL"),
     },
     // Ready ones priority by priority: as ranges of the index; a comparison for each row costs twice as much.
     counts: connection.prepare(
       `WITH ${LEVELS}
-       SELECT ${count("_honker_live", "state = 'pending'")} AS pending,
-         (SELECT coalesce(sum(${count("_honker_live", "state = 'pending' AND priority = level.priority AND due <= ?2")}), 0)
-          FROM level) AS ready,
+       SELECT ${count("_honker_live", WAITING)} AS waiting, ${count("_honker_live", EXHAUSTED)} AS exhausted,
+         (SELECT coalesce(sum(${count("_honker_live", `${WAITING} AND priority = level.priority AND due <= ?2`)}), 0)
+          FROM level) AS due,
          ${count("_honker_live", "state = 'processing'")} AS processing,
          ${count("_honker_live", "state = 'blocked'")} AS blocked,
          ${count("_honkbun_completed", "true")} AS completed,
@@ -141,7 +147,7 @@ function prepareInspectionStatements(connection: Connection): InspectionStatemen
       `WITH ${LEVELS}
        SELECT min((
          SELECT due FROM _honker_live
-         WHERE queue = ?1 AND state = 'pending' AND priority = level.priority AND due > ?2 ORDER BY due LIMIT 1
+         WHERE ${WAITING} AND priority = level.priority AND due > ?2 ORDER BY due LIMIT 1
        )) AS due FROM level`,
     ),
   };

@@ -113,8 +113,11 @@ export function withLastError(
 ): readonly AttemptError[] {
   const { attempts, last_error: message, ended_at } = job;
   if (message === null || ended_at === null) return errors;
+  // That of an attempt is stored in the same moment; before it was tried anew, there may have been another of that number.
   const isTold =
-    errors.some(({ attempt }) => attempt === attempts) && message !== EXPIRED && message !== CANCELLED;
+    errors.some(({ attempt, at }) => attempt === attempts && Math.abs(at.getTime() - ended_at) < 2_000) &&
+    message !== EXPIRED &&
+    message !== CANCELLED;
   return isTold ? errors : [...errors, { attempt: attempts, message, at: new Date(ended_at) }];
 }
 

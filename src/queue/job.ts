@@ -8,12 +8,13 @@ import type { Pool } from "../sqlite/pool.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
 import { type Claim, Lease } from "./lease.ts";
 import {
-  ackJob,
   ackJobs,
   claimExpiry,
+  completeJob,
   type Completion,
   failJob,
   type Failure,
+  forgetHistory,
   giveBackJob,
   renewClaims,
   retryJob,
@@ -34,6 +35,12 @@ export interface JobContext {
   /** Milliseconds; 0 for ever, null not at all. Where the job itself doesn't say. */
   readonly keepResult: number | null;
   readonly emit: (event: Failure | "job:completed" | "job:unsettled", job: JobEvent) => void;
+}
+
+/** Jobs that were acked, and the ids of those that have left something stored apart. */
+export interface Acked {
+  readonly jobs: readonly Job<unknown>[];
+  readonly withHistory: readonly number[];
 }
 
 const TX = new Set(["tx"]);
@@ -57,7 +64,6 @@ export class Job<P, R = unknown> {
   readonly #context: JobContext;
   readonly #createdAt: number;
   readonly #keepResult: number | null;
-  #hasHistory: boolean;
 
   /** @internal */
   constructor(row: LiveRow, queue: string, payload: P, claim: Claim, context: JobContext) {
@@ -71,7 +77,6 @@ export class Job<P, R = unknown> {
     this.#context = context;
     this.#createdAt = row.created_at;
     this.#keepResult = row.keep_result ?? context.keepResult;
-    this.#hasHistory = row.attempts > 1 || row.has_history === 1;
   }
 
   /** To the second. */
@@ -100,15 +105,11 @@ export class Job<P, R = unknown> {
   ack(options?: { readonly result?: R | undefined; readonly tx?: Tx | undefined }): void {
     assertKnown("ack", options, ACK);
     this.lease.assertUnsettled("ack");
-    const completion = this.completion(options?.result, this.#context.clock());
-    const write = (connection: Connection): boolean =>
-      ackJob(connection, this.id, this.#workerId, completion);
-    const { pool } = this.#context;
-    const done = leavesNothing(completion)
-      ? pool.write(options?.tx, write)
-      : pool.writeAll(options?.tx, write);
-    this.lease.assertHeld("ack", done);
-    Lease.settle(pool, [this.lease], options?.tx, () => this.#emit("job:completed"));
+    const { pool, clock } = this.#context;
+    const completions = new Map([[this as Job<unknown>, this.completion(options?.result, clock())]]);
+    const done = Job.#ack(pool, completions, options?.tx);
+    this.lease.assertHeld("ack", done.length === 1, options?.tx);
+    this.lease.settle(options?.tx, true, () => this.#emit("job:completed"));
   }
 
   /**
@@ -162,8 +163,8 @@ export class Job<P, R = unknown> {
         ? giveBackJob(connection, this.id, this.#workerId)
         : snoozeJob(connection, this.id, this.#workerId, due),
     );
-    this.lease.assertHeld("snooze", done);
-    Lease.settle(pool, [this.lease], options?.tx, () => {});
+    this.lease.assertHeld("snooze", done, options?.tx);
+    this.lease.settle(options?.tx, false, () => {});
   }
 
   /**
@@ -182,7 +183,6 @@ export class Job<P, R = unknown> {
       renewClaims(connection, [this.id], this.#workerId, expiry),
     );
     this.lease.assertHeld("heartbeat", renewed.length === 1);
-    this.lease.renewed(expiry);
   }
 
   /**
@@ -193,11 +193,10 @@ export class Job<P, R = unknown> {
   progress(value: unknown): void {
     this.lease.assertUnsettled("progress");
     const text = serialize(value, undefined, () => `progress of job ${this.id} of ${this.queue}`);
-    const done = this.#context.pool.write(undefined, (connection) =>
+    const done = this.#context.pool.writeAll(undefined, (connection) =>
       saveProgress(connection, this.id, this.#workerId, text),
     );
     this.lease.assertHeld("progress", done);
-    this.#hasHistory = true;
   }
 
   /**
@@ -211,31 +210,48 @@ export class Job<P, R = unknown> {
       job.lease.assertUnsettled("ackBatch");
       completions.set(job, job.completion(undefined, now));
     }
-    const isOneStatement =
-      completions.values().every(leavesNothing) && new Set(jobs.map((job) => job.#workerId)).size === 1;
-    const write = (connection: Connection): Job<unknown>[] => Job.ackOn(connection, completions);
-    const done = isOneStatement ? pool.write(tx, write) : pool.writeAll(tx, write);
-    const leases = done.map(({ lease }) => lease);
-    Lease.settle(pool, leases, tx, (index) => (done[index] as Job<unknown>).#emit("job:completed"));
+    const done = Job.#ack(pool, completions, tx);
+    for (const job of done) job.lease.settle(tx, true, () => job.#emit("job:completed"));
     return done.length;
   }
 
-  /** @internal Acks jobs on a connection, those of one claim that leave nothing behind by one statement. Returns those that were held. */
-  static ackOn(connection: Connection, completions: ReadonlyMap<Job<unknown>, Completion>): Job<unknown>[] {
+  /** Mostly by one statement, which needs no transaction. */
+  static #ack(
+    pool: Pool,
+    completions: ReadonlyMap<Job<unknown>, Completion>,
+    tx: Tx | undefined,
+  ): readonly Job<unknown>[] {
+    const workers = new Set<string>();
+    let isOneStatement = true;
+    for (const [job, { keep }] of completions) {
+      workers.add(job.#workerId);
+      isOneStatement &&= keep === null && workers.size === 1;
+    }
+    const write = (connection: Connection): Acked => Job.ackOn(connection, completions);
+    const { jobs, withHistory } = isOneStatement ? pool.write(tx, write) : pool.writeAll(tx, write);
+    // Nothing depends on that: the job is gone.
+    if (withHistory.length > 0) pool.writeAll(tx, (connection) => forgetHistory(connection, withHistory));
+    return jobs;
+  }
+
+  /** @internal Acks jobs on a connection, those of one claim of which nothing is kept by one statement. */
+  static ackOn(connection: Connection, completions: ReadonlyMap<Job<unknown>, Completion>): Acked {
     const plain = new Map<string, Map<number, Job<unknown>>>();
-    const done: Job<unknown>[] = [];
-    for (const [job, completion] of completions) {
-      if (leavesNothing(completion)) {
+    const jobs: Job<unknown>[] = [];
+    const withHistory: number[] = [];
+    for (const [job, { keep, ...completion }] of completions) {
+      if (keep === null) {
         const held = plain.get(job.#workerId) ?? new Map<number, Job<unknown>>();
         plain.set(job.#workerId, held.set(job.id, job));
-      } else if (ackJob(connection, job.id, job.#workerId, completion)) done.push(job);
+      } else if (completeJob(connection, job.id, job.#workerId, { ...completion, keep })) jobs.push(job);
     }
     for (const [workerId, held] of plain) {
-      for (const id of ackJobs(connection, [...held.keys()], workerId)) {
-        done.push(held.get(id) as Job<unknown>);
+      for (const { id, has_history } of ackJobs(connection, [...held.keys()], workerId)) {
+        jobs.push(held.get(id) as Job<unknown>);
+        if (has_history === 1) withHistory.push(id);
       }
     }
-    return done;
+    return { jobs, withHistory };
   }
 
   /** @internal Ends the attempt on a loop's connection. Null when the claim is lost. */
@@ -258,7 +274,7 @@ export class Job<P, R = unknown> {
 
   /** @internal A loop's write, which is committed, has settled the job. */
   settledByLoop(outcome: Failure | "job:completed" | undefined, error?: unknown): void {
-    Lease.settle(this.#context.pool, [this.lease], undefined, () => {
+    this.lease.settle(undefined, outcome === "job:completed", () => {
       if (outcome !== undefined) this.#emit(outcome, error);
     });
   }
@@ -267,7 +283,6 @@ export class Job<P, R = unknown> {
   static renewOn(connection: Connection, jobs: readonly Job<unknown>[], now: number): Job<unknown>[] {
     return [...Map.groupBy(jobs, (job) => job.#workerId)].flatMap(([workerId, held]) => {
       const expiry = claimExpiry(now, held[0]?.lease.claim.visibilityTimeout ?? 0);
-      for (const { lease } of held) lease.renewed(expiry);
       const ids = held.map(({ id }) => id);
       const renewed = new Set(renewClaims(connection, ids, workerId, expiry));
       return held.filter(({ id }) => !renewed.has(id));
@@ -289,7 +304,7 @@ export class Job<P, R = unknown> {
       keep === null || result === undefined
         ? null
         : serialize(result, resultSchema, () => `result of job ${this.id} of ${this.queue}`);
-    return { result: text, keep, hasHistory: this.#hasHistory || this.lease.mayHaveExpired(now), now };
+    return { result: text, keep, now };
   }
 
   #end(
@@ -300,8 +315,8 @@ export class Job<P, R = unknown> {
   ): void {
     const { pool } = this.#context;
     const outcome = pool.writeAll(tx, write);
-    this.lease.assertHeld(call, outcome !== null);
-    Lease.settle(pool, [this.lease], tx, () => {
+    this.lease.assertHeld(call, outcome !== null, tx);
+    this.lease.settle(tx, false, () => {
       if (outcome !== null) this.#emit(outcome, error);
     });
   }
@@ -310,9 +325,4 @@ export class Job<P, R = unknown> {
     const { id, queue, attempt } = this;
     this.#context.emit(event, { id, queue, attempt, ...(error === undefined ? {} : { error }) });
   }
-}
-
-/** Whether an ack is nothing but the removal of the row. */
-function leavesNothing({ keep, hasHistory }: Completion): boolean {
-  return keep === null && !hasHistory;
 }

@@ -1,12 +1,16 @@
 import type { Connection } from "../sqlite/connection.ts";
-import type { Claimed } from "./claiming.ts";
+import type { Claimed, Read } from "./claiming.ts";
 import type { Job } from "./job.ts";
+import type { Claim } from "./lease.ts";
+import type { LiveRow } from "./statements.ts";
 
 /** The jobs of one queue, and what a worker does with them. */
 export interface Lane<J extends Job<unknown> = Job<unknown>> {
   readonly queue: string;
   /** Claims up to `count` jobs, on a connection that is inside a transaction. */
-  claim(connection: Connection, count: number): Claimed<J>;
+  claim(connection: Connection, count: number): Claimed;
+  /** Reads one that was claimed. */
+  read(row: LiveRow, claim: Claim): Read<J>;
   /** Calls the handler. */
   run(job: J): unknown;
   /** How long the handler may take, in milliseconds. */

@@ -1,5 +1,6 @@
 import { ClaimLostError, JobSettledError } from "../errors.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import { isInTransaction } from "../sqlite/transaction.ts";
 import type { Tx } from "../transaction-option.ts";
 import { claimExpiry } from "./operations.ts";
 import { prepareQueueStatements } from "./statements.ts";
@@ -17,21 +18,26 @@ export interface Claim {
 export interface LeaseListener {
   /** The claim needs no more care: the job is settled for good, or lost. */
   released(): void;
-  /** The job was settled on a transaction of another handle, which was rolled back. */
+  /** The job was settled by a transaction that has ended otherwise, and is still ours. */
   reverted(): void;
 }
 
-/** The hold that a claim has on one job: until when, whether the job is settled, and whether it was lost. */
+/** A settling whose transaction has not ended. */
+interface Undecided {
+  /** The application's handle that it is on. */
+  readonly tx: Tx;
+  readonly isAck: boolean;
+  readonly committed: () => void;
+}
+
+/** The hold that a claim has on one job: whether the job is settled, and whether it was lost. */
 export class Lease {
   readonly claim: Claim;
   readonly #pool: Pool;
   readonly #id: number;
   readonly #queue: string;
-  /** In seconds, as far as this process knows. */
-  #expiry: number;
   #settled = false;
-  /** Settled on a transaction of another handle, which has not ended yet. */
-  #undecided = false;
+  #undecided: Undecided | undefined;
   #listener: LeaseListener | undefined;
   #abort: AbortController | undefined;
   /** Why the signal is aborted. */
@@ -43,16 +49,16 @@ export class Lease {
     this.#id = id;
     this.#queue = queue;
     this.claim = claim;
-    this.#expiry = claimExpiry(claim.now, claim.visibilityTimeout);
   }
 
   get settled(): boolean {
+    this.#decideIfEnded();
     return this.#settled;
   }
 
   /** Whether the claim may have to be given up: not settled, or by a transaction that may yet roll back. */
   get mayBeHeld(): boolean {
-    return !this.#isLost && (!this.#settled || this.#undecided);
+    return !this.#isLost && (!this.settled || this.#undecided !== undefined);
   }
 
   get signal(): AbortSignal {
@@ -70,18 +76,10 @@ export class Lease {
     return this.#isLost;
   }
 
-  /** Whether the job is settled on a transaction of another handle, which may yet roll back. */
+  /** Whether the job is settled by a transaction that may yet roll back. */
   get isUndecided(): boolean {
-    return this.#undecided;
-  }
-
-  /** Whether somebody may by now have noted that the claim expired. */
-  mayHaveExpired(now: number): boolean {
-    return now >= this.#expiry * 1_000;
-  }
-
-  renewed(expiry: number): void {
-    this.#expiry = Math.max(this.#expiry, expiry);
+    this.#decideIfEnded();
+    return this.#undecided !== undefined;
   }
 
   /** Whoever looks after the claim. */
@@ -96,15 +94,16 @@ export class Lease {
   }
 
   assertUnsettled(call: string): void {
-    if (this.#settled)
+    if (this.settled)
       throw new JobSettledError(`${call}: job ${this.#id} of ${this.#queue} was settled before`);
   }
 
-  /** @throws ClaimLostError when a write has found the claim gone. */
-  assertHeld(call: string, isHeld: boolean): void {
+  /** @throws ClaimLostError when a write with this `tx` has found the claim gone. */
+  assertHeld(call: string, isHeld: boolean, tx?: Tx): void {
     if (isHeld) return;
     const error = this.lostError(call);
-    this.lose(error);
+    // What took it away may be the open transaction, and roll back.
+    if (this.#pool.isOwn(tx)) this.#pool.onEnd({ committed: () => this.lose(error) });
     throw error;
   }
 
@@ -123,44 +122,63 @@ export class Lease {
   }
 
   /**
-   * Their jobs were settled together, by a write with this `tx`; if that is rolled back, they are unsettled again. Calls
-   * `committed` once it cannot be, for each that is settled for good.
+   * The job was settled by a write with this `tx`; if that is undone, it is unsettled again. Calls `committed` once it
+   * cannot be.
    */
-  static settle(
-    pool: Pool,
-    leases: readonly Lease[],
-    tx: Tx | undefined,
-    committed: (index: number) => void,
-  ): void {
-    for (const lease of leases) lease.#settled = true;
-    const release = (lease: Lease, index: number): void => {
-      lease.#listener?.released();
-      committed(index);
+  settle(tx: Tx | undefined, isAck: boolean, committed: () => void): void {
+    const pool = this.#pool;
+    this.#settled = true;
+    const release = (): void => {
+      this.#listener?.released();
+      committed();
     };
-    if (pool.isOwn(tx)) {
-      pool.onEnd({
-        committed: () => leases.forEach(release),
-        rolledBack: () => {
-          for (const lease of leases) lease.#settled = false;
-        },
-      });
+    if (tx === undefined && !pool.writer.inTransaction) {
+      release();
       return;
     }
-    // How a transaction on another handle has ended only the rows can tell.
-    for (const lease of leases) lease.#undecided = true;
-    pool.whenEnded(tx, () => {
-      for (const [index, lease] of leases.entries()) {
-        lease.#undecided = false;
-        lease.#settled = !lease.#isStored();
-        if (lease.#settled) release(lease, index);
-        else lease.#listener?.reverted();
-      }
-    });
+    // Which savepoints of the application's are undone, and how the transaction of another handle ends, the row tells.
+    const handle = tx ?? pool.writer.connection.handle;
+    const undecided: Undecided = { tx: handle, isAck, committed: release };
+    this.#undecided = undecided;
+    const decide = (): void => {
+      if (this.#undecided === undecided) this.#decide();
+    };
+    if (!pool.isOwn(tx)) pool.whenEnded(tx, decide);
+    else {
+      pool.onEnd({
+        committed: decide,
+        rolledBack: () => {
+          this.#undecided = undefined;
+          this.#settled = false;
+        },
+      });
+    }
   }
 
-  #isStored(): boolean {
-    return this.#pool.readCommitted(
-      (connection) => connection.use(prepareQueueStatements).held.get(this.#id, this.claim.workerId) !== null,
-    );
+  #decideIfEnded(): void {
+    if (this.#undecided !== undefined && !isInTransaction(this.#undecided.tx)) this.#decide();
+  }
+
+  #decide(): void {
+    const undecided = this.#undecided;
+    if (undecided === undefined) return;
+    this.#undecided = undefined;
+    this.#settled = false;
+    try {
+      const row = this.#pool.readCommitted((connection) =>
+        connection.use(prepareQueueStatements).holder.get(this.#id),
+      );
+      if (row?.worker_id === this.claim.workerId) {
+        this.#listener?.reverted();
+        return;
+      }
+      // One that was made due again may have its next holder already; after an ack that is another's job.
+      this.#settled = row === null || !undecided.isAck;
+    } catch (error) {
+      this.lose(error as Error); // nobody can tell any more
+      return;
+    }
+    if (this.#settled) undecided.committed();
+    else this.lose(this.lostError("ack"));
   }
 }

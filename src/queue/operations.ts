@@ -3,13 +3,14 @@ import { JobExpiredError } from "../errors.ts";
 import { messageOf } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Claim } from "./lease.ts";
-import { type AttemptRow, type LiveRow, prepareQueueStatements } from "./statements.ts";
+import { type AttemptRow, type DeadlineRow, type LiveRow, prepareQueueStatements } from "./statements.ts";
 
 // What happens to jobs, as writes on a connection that is inside a transaction (a single statement needs none). Whoever
 // calls decides which connection that is: the application's for a user's call, the loops' for what loops do.
 
-/** Rows that one claim frees at most, so that it takes milliseconds however many there are. */
-const SWEEP_PORTION = 500;
+/** Rows that are freed at once, until so many milliseconds are over: payloads may be large. */
+const SWEEP_PORTION = 10;
+const SWEEP_TIME = 5;
 
 /** How an attempt that failed goes on. */
 export type Failure = "job:retried" | "job:dead";
@@ -29,25 +30,35 @@ export function claimJobs(
   count: number,
   { workerId, visibilityTimeout, now }: Claim,
 ): LiveRow[] {
-  const { isPaused, claimable, take } = connection.use(prepareQueueStatements);
+  const { isPaused, firsts, take, expired } = connection.use(prepareQueueStatements);
   if (isPaused.get(queue) !== null) return [];
   const seconds = toUnixSeconds(now);
   const expiry = claimExpiry(now, visibilityTimeout);
   const claimed: LiveRow[] = [];
-  for (const { priority } of claimable.all(queue, now, seconds, count)) {
+  for (const { id } of firsts.all(queue, now, count)) {
     const left = count - claimed.length;
     if (left === 0) break;
-    const rows = take.all(queue, now, seconds, left, priority, workerId, expiry);
+    const rows = take.all(queue, now, seconds, left, id, workerId, expiry);
     claimed.push(...rows.sort((a, b) => a.due - b.due || a.id - b.id));
+    // Expired ones may stand in front of others of this priority, which come before those of a lower one.
+    if (rows.length < left && expired.get(queue, seconds, 1) !== null) break;
   }
   return claimed;
 }
 
 /**
  * Frees what can no longer run as it stands: expired claims become pending again; jobs without attempts left, and
- * expired ones, are buried. False when there may be more.
+ * expired ones, are buried. Takes some milliseconds at most; false when there is more.
  */
 export function sweepQueue(connection: Connection, queue: string, now: number, onSwept: OnSwept): boolean {
+  const end = performance.now() + SWEEP_TIME;
+  while (sweepPortion(connection, queue, now, onSwept)) if (performance.now() >= end) return false;
+  buryUnsafe(connection, queue, now);
+  return true;
+}
+
+/** True when there may be more. */
+function sweepPortion(connection: Connection, queue: string, now: number, onSwept: OnSwept): boolean {
   const { release, exhausted, expired } = connection.use(prepareQueueStatements);
   const seconds = toUnixSeconds(now);
   const released = release.all(queue, seconds, SWEEP_PORTION);
@@ -59,28 +70,37 @@ export function sweepQueue(connection: Connection, queue: string, now: number, o
     if (job.attempts < job.max_attempts) onSwept("job:retried", job, error);
   }
   const spent = exhausted.all(queue, SWEEP_PORTION);
-  for (const job of spent) {
-    buryJob(connection, job.id, "max attempts exceeded", now);
-    onSwept("job:dead", job, new Error("max attempts exceeded"));
-  }
+  buryJobs(connection, spent, "max attempts exceeded", now);
+  for (const job of spent) onSwept("job:dead", job, new Error("max attempts exceeded"));
   const late = expired.all(queue, seconds, SWEEP_PORTION);
+  buryJobs(connection, late, EXPIRED, now);
   for (const job of late) {
-    buryJob(connection, job.id, EXPIRED, now);
     onSwept("job:dead", job, new JobExpiredError(`job ${job.id} of ${queue} was not claimed in time`));
   }
-  return Math.max(released.length, spent.length, late.length) < SWEEP_PORTION;
+  return Math.max(released.length, spent.length, late.length) === SWEEP_PORTION;
+}
+
+/** Jobs that somebody has given an id which no number here can hold: nobody could ever settle them. */
+function buryUnsafe(connection: Connection, queue: string, now: number): void {
+  const { copyUnsafe, removeUnsafe } = connection.use(prepareQueueStatements);
+  const reason = `its id is larger than ${Number.MAX_SAFE_INTEGER}`;
+  if (copyUnsafe.run(queue, reason, toUnixSeconds(now)).changes > 0) removeUnsafe.run(queue);
 }
 
 /** What honker, too, writes as the last error of a job that was buried because it had expired. */
 export const EXPIRED = "expired";
 
 /** When there will be something to claim or to free, in epoch milliseconds; Infinity if nothing is known of. */
-export function nextDeadline(connection: Connection, queue: string, now: number): number {
-  const { isPaused, nextDue, nextExpiry } = connection.use(prepareQueueStatements);
-  const due = isPaused.get(queue) === null ? nextDue.get(queue, toUnixSeconds(now))?.due : null;
-  const expiry = nextExpiry.get(queue)?.expires_at ?? Number.POSITIVE_INFINITY;
-  // A claim holds through the second in which it expires.
-  return Math.min(due ?? Number.POSITIVE_INFINITY, (expiry + 1) * 1_000);
+export function nextDeadline(connection: Connection, queue: string): number {
+  const { isPaused, deadline } = connection.use(prepareQueueStatements);
+  const { due, claim_expires_at, expires_at, has_stuck } = deadline.get(queue) as DeadlineRow;
+  if (has_stuck === 1) return 0;
+  return Math.min(
+    due === null || isPaused.get(queue) !== null ? Number.POSITIVE_INFINITY : due,
+    // A claim holds through the second in which it expires.
+    claim_expires_at === null ? Number.POSITIVE_INFINITY : (claim_expires_at + 1) * 1_000,
+    expires_at === null ? Number.POSITIVE_INFINITY : expires_at * 1_000,
+  );
 }
 
 export interface Completion {
@@ -88,37 +108,45 @@ export interface Completion {
   readonly result: string | null;
   /** Milliseconds for which job and result are kept; 0 for ever, null not at all. */
   readonly keep: number | null;
-  /** Whether errors or progress may be stored apart from the job. */
-  readonly hasHistory: boolean;
   readonly now: number;
 }
 
-/** False when the claim no longer holds the job, which then is left as it is. */
-export function ackJob(
+/** Acks a job of which job and result are kept. False when the claim no longer holds it; then it is left as it is. */
+export function completeJob(
   connection: Connection,
   id: number,
   workerId: string,
-  { result, keep, hasHistory, now }: Completion,
+  { result, keep, now }: Completion & { readonly keep: number },
 ): boolean {
   const { ack, complete, saveResult } = connection.use(prepareQueueStatements);
-  if (keep === null) {
-    if (ack.run(id, workerId).changes === 0) return false;
-    if (hasHistory) forgetHistory(connection, id);
-    return true;
-  }
   const forgetAt = keep === 0 ? null : Math.ceil((now + keep) / 1_000);
   if (complete.run(now, forgetAt, id, workerId).changes === 0) return false;
   saveResult.run(id, result, toUnixSeconds(now), forgetAt);
-  ack.run(id, workerId);
+  ack.get(id, workerId);
   return true;
 }
 
-/** Acks jobs of one claim that leave nothing behind. Returns the ids of those that the claim still held. */
-export function ackJobs(connection: Connection, ids: readonly number[], workerId: string): number[] {
+/** A job that was acked, and whether errors or progress are stored apart from it. */
+export interface AckedRow {
+  readonly id: number;
+  readonly has_history: number | null;
+}
+
+/** Acks jobs of one claim of which nothing is kept, by one statement. Returns those that the claim still held. */
+export function ackJobs(connection: Connection, ids: readonly number[], workerId: string): AckedRow[] {
   const { ack, ackMany } = connection.use(prepareQueueStatements);
   const [id, ...others] = ids;
-  if (id !== undefined && others.length === 0) return ack.run(id, workerId).changes === 0 ? [] : [id];
-  return ackMany.all(JSON.stringify(ids), workerId).map(({ id }) => id);
+  if (id === undefined || others.length > 0) return ackMany.all(JSON.stringify(ids), workerId);
+  const row = ack.get(id, workerId);
+  return row === null ? [] : [{ id, ...row }];
+}
+
+/** Forgets what was stored apart from jobs. */
+export function forgetHistory(connection: Connection, ids: readonly number[]): void {
+  const { forgetErrors, forgetProgress } = connection.use(prepareQueueStatements);
+  const list = JSON.stringify(ids);
+  forgetErrors.run(list);
+  forgetProgress.run(list);
 }
 
 /** Ends an attempt: the job becomes due again at `due`, or is buried when it was the last. Null when the claim is lost. */
@@ -137,7 +165,7 @@ export function retryJob(
     reschedule.run(toUnixSeconds(due), due, id);
     return "job:retried";
   }
-  buryJob(connection, id, error === undefined ? "max attempts exceeded" : messageOf(error), now);
+  buryJobs(connection, [job], error === undefined ? "max attempts exceeded" : messageOf(error), now);
   return "job:dead";
 }
 
@@ -151,7 +179,7 @@ export function failJob(
   const job = connection.use(prepareQueueStatements).held.get(id, workerId);
   if (job === null) return null;
   recordError(connection, job, options.error, options.now);
-  buryJob(connection, id, messageOf(options.error), options.now);
+  buryJobs(connection, [job], messageOf(options.error), options.now);
   return "job:dead";
 }
 
@@ -179,20 +207,23 @@ export function renewClaims(
 
 /** Stores the job's progress. False when the claim is lost. */
 export function saveProgress(connection: Connection, id: number, workerId: string, value: string): boolean {
-  return connection.use(prepareQueueStatements).saveProgress.run(value, id, workerId).changes > 0;
+  const { saveProgress: save, markHistory } = connection.use(prepareQueueStatements);
+  if (save.run(value, id, workerId).changes === 0) return false;
+  markHistory.run(id);
+  return true;
 }
 
-/** Forgets what was stored apart from the job. */
-export function forgetHistory(connection: Connection, id: number): void {
-  const { forgetErrors, forgetProgress } = connection.use(prepareQueueStatements);
-  forgetErrors.run(id);
-  forgetProgress.run(id);
-}
-
-function buryJob(connection: Connection, id: number, reason: string, now: number): void {
+function buryJobs(
+  connection: Connection,
+  jobs: readonly Pick<AttemptRow, "id">[],
+  reason: string,
+  now: number,
+): void {
+  if (jobs.length === 0) return;
   const { copyToDead, remove } = connection.use(prepareQueueStatements);
-  copyToDead.run(reason, toUnixSeconds(now), id);
-  remove.run(id);
+  const ids = JSON.stringify(jobs.map(({ id }) => id));
+  copyToDead.run(reason, toUnixSeconds(now), ids);
+  remove.run(ids);
 }
 
 function recordError(
@@ -203,5 +234,7 @@ function recordError(
 ): void {
   if (error === undefined) return;
   const stack = error instanceof Error ? (error.stack ?? null) : null;
-  connection.use(prepareQueueStatements).insertError.run(id, attempts, messageOf(error), stack, now);
+  const { insertError, markHistory } = connection.use(prepareQueueStatements);
+  insertError.run(id, attempts, messageOf(error), stack, now);
+  markHistory.run(id);
 }

@@ -25,8 +25,6 @@ export interface QueueContext {
   nonce(): string;
 }
 
-/** Unreadable jobs that a loop buries in one turn: some milliseconds of work. */
-export const BURIED_AT_ONCE = 100;
 /** Milliseconds for which a claim holds by default: one that its loop or batch makes, and one that a worker renews. */
 export const CLAIM_VISIBILITY = 300_000;
 export const WORK_VISIBILITY = 60_000;

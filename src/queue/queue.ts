@@ -10,7 +10,7 @@ import type { Connection } from "../sqlite/connection.ts";
 import type { TxOption } from "../transaction-option.ts";
 import { cancelJob, clearQueue, setPaused, updateJob } from "./changes.ts";
 import { type ClaimHost, ClaimSource } from "./claim-source.ts";
-import { type Claimed, Claiming } from "./claiming.ts";
+import { type Claimed, Claiming, giveBackClaimed, settleUnreadable } from "./claiming.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { type EnqueueOptions, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
 import { insertJob, insertJobs, type NewJob, newJob } from "./insertion.ts";
@@ -18,13 +18,7 @@ import { type Counts, Inspection, isJobState } from "./inspection.ts";
 import type { JobInfo, JobState } from "./job-info.ts";
 import { Job, type JobContext } from "./job.ts";
 import type { Lane } from "./lane.ts";
-import {
-  BURIED_AT_ONCE,
-  CLAIM_VISIBILITY,
-  jobContext,
-  type QueueContext,
-  WORK_VISIBILITY,
-} from "./queue-context.ts";
+import { CLAIM_VISIBILITY, jobContext, type QueueContext, WORK_VISIBILITY } from "./queue-context.ts";
 import { type ClaimOptions, type ClaimTerms, type QueueTerms, readClaimOptions } from "./queue-options.ts";
 import { type ResultHost, waitResult } from "./result.ts";
 import { readWaitOptions, type WaitOptions } from "./wait-options.ts";
@@ -103,8 +97,9 @@ export class Queue<In, Out = In, R = unknown> {
 
   /**
    * Stores a job in a transaction that all calls of this tick share, without waiting for the write lock; resolves with its
-   * id once that is committed. For servers that enqueue many at once. Never joins a transaction.
-   * @throws AmbiguousTransactionError inside `db.transaction`, which the job could not join. Rejects like `enqueue` throws.
+   * id once that is committed, however long the lock is taken. For servers that enqueue many at once. Never joins a transaction.
+   * @throws AmbiguousTransactionError inside `db.transaction`, which the job could not join. Rejects like `enqueue` throws,
+   *   but never with BusyError.
    */
   enqueueAsync(payload: In, options?: Omit<EnqueueOptions, "tx">): Promise<number> {
     const { pool, insertion } = this.#context;
@@ -156,10 +151,28 @@ export class Queue<In, Out = In, R = unknown> {
       throw new RangeError(`claimBatch: count must be an integer of 1 or more, got ${show(count)}`);
     }
     const { pool } = this.#context;
-    const { jobs, report } = pool.writeAll(undefined, (connection) =>
-      this.#claimOn(connection, count, terms, Number.POSITIVE_INFINITY),
-    );
-    pool.onEnd({ committed: report });
+    const jobs: Job<Out, R>[] = [];
+    const reports: (() => void)[] = [];
+    pool.writeAll(undefined, (connection) => {
+      while (jobs.length < count) {
+        const { claim, rows, report } = this.#claimOn(connection, count - jobs.length, terms, true);
+        reports.push(report);
+        for (const row of rows) {
+          const { job, ...read } = this.#claiming.read(row, claim);
+          if (!("unreadable" in read)) jobs.push(job);
+          else {
+            const outcome = settleUnreadable(connection, job, read.unreadable);
+            if (outcome !== null) reports.push(() => job.settledByLoop(outcome, read.unreadable));
+          }
+        }
+        if (rows.length === 0) break;
+      }
+    });
+    pool.onEnd({
+      committed: () => {
+        for (const report of reports) report();
+      },
+    });
     return jobs;
   }
 
@@ -195,7 +208,8 @@ export class Queue<In, Out = In, R = unknown> {
     };
     const lane: Lane<Job<Out, R>> = {
       queue: this.name,
-      claim: (connection, count) => this.#claimOn(connection, count, terms, BURIED_AT_ONCE),
+      claim: (connection, count) => this.#claimOn(connection, count, terms, false),
+      read: (row, claim) => this.#claiming.read(row, claim),
       run: handler,
       timeout: () => timeout,
     };
@@ -243,6 +257,7 @@ export class Queue<In, Out = In, R = unknown> {
     options?: TxOption,
   ): boolean {
     readId("update", id);
+    if (changes === undefined) throw new TypeError("update: changes must be an object, got undefined");
     assertKnown("update", changes, CHANGES);
     assertKnown("update", options, TX);
     const { payload, runAt, priority } = changes;
@@ -359,36 +374,35 @@ export class Queue<In, Out = In, R = unknown> {
       name: this.name,
       loops,
       report,
-      claimNext: async () => {
-        const claimed = await pool.loops.write((connection) =>
-          this.#claimOn(connection, 1, terms, BURIED_AT_ONCE),
-        );
-        claimed.report();
-        return claimed.jobs[0] ?? null;
+      claimNext: (claimed) =>
+        pool.loops.write((connection) => {
+          const found = this.#claimOn(connection, 1, terms, false);
+          claimed(found);
+          return found;
+        }),
+      read: (row, claim) => this.#claiming.read(row, claim),
+      settleUnreadable: async (job, unreadable) => {
+        const outcome = await pool.loops.write((connection) => settleUnreadable(connection, job, unreadable));
+        if (outcome !== null) job.settledByLoop(outcome, unreadable);
       },
       unsettled: (job) => emit("job:unsettled", event(job)),
       retryUnsettled: async (job) => {
         const outcome = await unlessClosed(
-          pool.loops.write((connection) => job.retryOn(connection, abandoned)),
+          pool.loops.write((connection) => (job.settled ? null : job.retryOn(connection, abandoned))),
         );
-        if (outcome !== null) emit(outcome, event(job));
+        if (outcome !== null) job.settledByLoop(outcome, abandoned);
       },
-      giveBack: async (job) =>
-        void (await unlessClosed(pool.loops.write((connection) => job.giveBackOn(connection)))),
+      giveBack: (claimed) =>
+        unlessClosed(pool.loops.write((connection) => giveBackClaimed(connection, claimed))),
     };
   }
 
-  #claimOn(
-    connection: Connection,
-    count: number,
-    terms: ClaimTerms,
-    maxBuried: number,
-  ): Claimed<Job<Out, R>> {
+  #claimOn(connection: Connection, count: number, terms: ClaimTerms, isPatient: boolean): Claimed {
     return this.#claiming.claim(connection, {
       count,
       workerId: `${terms.label}~${this.#context.nonce()}`,
       visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout ?? CLAIM_VISIBILITY,
-      maxBuried,
+      isPatient,
     });
   }
 }

@@ -76,7 +76,7 @@ export class ReadyFeed implements Feed {
 
   #isReady(queue: string, entry: Entry): boolean {
     const now = this.#clock();
-    entry.deadline = this.#pool.readCommitted((connection) => nextDeadline(connection, queue, now));
+    entry.deadline = this.#pool.readCommitted((connection) => nextDeadline(connection, queue));
     return entry.deadline <= now;
   }
 }

@@ -3,9 +3,10 @@ import { JobTimeoutError, UnrecoverableError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { isThenable } from "../thenable.ts";
 import type { Alarms } from "../wake/alarms.ts";
+import { settleUnreadable } from "./claiming.ts";
 import { Job } from "./job.ts";
 import type { Lane } from "./lane.ts";
-import type { Completion, Failure } from "./operations.ts";
+import { type Completion, type Failure, forgetHistory } from "./operations.ts";
 
 /** Milliseconds that a handler has, after its timeout, to end by itself. */
 const GRACE = 1_000;
@@ -14,6 +15,7 @@ const GRACE = 1_000;
 export type Outcome =
   | { readonly kind: "completed"; readonly completion: Completion | undefined }
   | { readonly kind: "failed"; readonly error: unknown }
+  | { readonly kind: "unreadable"; readonly error: unknown }
   | { readonly kind: "given back" };
 
 const GIVEN_BACK: Outcome = { kind: "given back" };
@@ -77,6 +79,11 @@ export class Run {
         (error) => this.#threw(error),
       );
     } else this.#returned(result);
+  }
+
+  /** Its handler cannot be given what is stored. */
+  unreadable(error: unknown): void {
+    this.#end({ kind: "unreadable", error });
   }
 
   /** Tells the handler to stop. One that does not within this turn of the event loop is no longer waited for. */
@@ -157,9 +164,13 @@ export function settleRuns(connection: Connection, runs: readonly Run[]): Map<Ru
       const { error } = outcome;
       const isFinal = error instanceof UnrecoverableError;
       written.set(run, isFinal ? job.failOn(connection, error) : job.retryOn(connection, error));
+    } else if (outcome?.kind === "unreadable") {
+      written.set(run, settleUnreadable(connection, job, outcome.error));
     } else written.set(run, job.giveBackOn(connection) ? "given back" : null);
   }
-  const acked = new Set(Job.ackOn(connection, completions));
+  const { jobs, withHistory } = Job.ackOn(connection, completions);
+  if (withHistory.length > 0) forgetHistory(connection, withHistory);
+  const acked = new Set(jobs);
   for (const run of runs) {
     if (!written.has(run)) written.set(run, acked.has(run.job) ? "job:completed" : null);
   }

@@ -10,8 +10,6 @@ export interface LiveRow {
   /** Epoch milliseconds. */
   readonly due: number;
   readonly keep_result: number | null;
-  /** 1 when errors or progress may be stored apart from the row, though no attempt has failed. */
-  readonly has_history: number | null;
 }
 
 /** A job that has used an attempt, or is to be buried. */
@@ -21,28 +19,39 @@ export interface AttemptRow {
   readonly max_attempts: number;
 }
 
+/** When a queue wants attention: in milliseconds, but for claims and jobs that expire, which are in seconds. */
+export interface DeadlineRow {
+  readonly due: number | null;
+  readonly claim_expires_at: number | null;
+  readonly expires_at: number | null;
+  /** 1 when there are jobs without attempts left, or claims without an expiry. */
+  readonly has_stuck: number;
+}
+
 export interface QueueStatements {
-  /** Priorities of claimable jobs, highest first: queue, now in milliseconds, in seconds, at most so many. */
-  readonly claimable: Statement<{ priority: number }, [string, number, number, number]>;
+  /** For each priority with due jobs, highest first, the id of the first: queue, now in milliseconds, at most so many. */
+  readonly firsts: Statement<{ id: number }, [string, number, number]>;
   /**
-   * Makes the first jobs of a priority ours: queue, now in milliseconds, in seconds, at most so many, priority, worker id,
-   * claim expiry in seconds. Rows come back in the order of ids.
+   * Makes the first jobs of a priority ours, as far as they have not expired: queue, now in milliseconds, in seconds, at
+   * most so many, the id of one, worker id, claim expiry in seconds. Rows come back in the order of ids.
    */
   readonly take: Statement<LiveRow, [string, number, number, number, number, string, number]>;
-  /** When the next job is due, in milliseconds: queue, now in seconds. */
-  readonly nextDue: Statement<{ due: number | null }, [string, number]>;
+  /** When the next job is due, in milliseconds. */
+  readonly nextDue: Statement<{ due: number | null }, [string]>;
+  readonly deadline: Statement<DeadlineRow, [string]>;
   readonly isPaused: Statement<{ paused: number }, [string]>;
-  /** When the next claim expires, in seconds. */
-  readonly nextExpiry: Statement<{ expires_at: number | null }, [string]>;
-  readonly ack: Statement<never, [number, string]>;
-  /** The ids of those of a JSON array that were ours: ids, worker id. */
-  readonly ackMany: Statement<{ id: number }, [string, string]>;
+  /** Whether the job had a history: id, worker id. */
+  readonly ack: Statement<{ has_history: number | null }, [number, string]>;
+  /** Those of a JSON array that were ours: ids, worker id. */
+  readonly ackMany: Statement<{ id: number; has_history: number | null }, [string, string]>;
   /** Copies a job that is ours: now in milliseconds, when to forget it in seconds, id, worker id. */
   readonly complete: Statement<never, [number, number | null, number, string]>;
   /** job id, value, now in seconds, when to forget it in seconds. */
   readonly saveResult: Statement<never, [number, string | null, number, number | null]>;
   /** The attempts of a job that this claim still holds. */
   readonly held: Statement<AttemptRow, [number, string]>;
+  /** Whoever holds the job. */
+  readonly holder: Statement<{ worker_id: string | null }, [number]>;
   /** Claimed until then at least, in seconds; ids as a JSON array, worker id. */
   readonly renew: Statement<{ id: number }, [number, string, string]>;
   /** Pending again: due in seconds and in milliseconds, id. */
@@ -50,65 +59,89 @@ export interface QueueStatements {
   readonly giveBack: Statement<never, [number, string]>;
   /** Pending again, without using the attempt: due in seconds and in milliseconds, id, worker id. */
   readonly snooze: Statement<never, [number, number, number, string]>;
-  readonly copyToDead: Statement<never, [string | null, number, number]>;
-  readonly remove: Statement<never, [number]>;
+  /** reason, now in seconds, ids as a JSON array. */
+  readonly copyToDead: Statement<never, [string, number, string]>;
+  /** ids as a JSON array. */
+  readonly remove: Statement<never, [string]>;
+  /** The same for ids that JavaScript cannot hold: queue, reason, now in seconds; queue. */
+  readonly copyUnsafe: Statement<never, [string, string, number]>;
+  readonly removeUnsafe: Statement<never, [string]>;
   /** value, id, worker id. */
   readonly saveProgress: Statement<never, [string, number, string]>;
   /** job id, attempt, message, stack, now in milliseconds. */
   readonly insertError: Statement<never, [number, number, string, string | null, number]>;
-  readonly forgetErrors: Statement<never, [number]>;
-  readonly forgetProgress: Statement<never, [number]>;
+  /** Errors or progress of the job are stored. */
+  readonly markHistory: Statement<never, [number]>;
+  /** ids as a JSON array. */
+  readonly forgetErrors: Statement<never, [string]>;
+  readonly forgetProgress: Statement<never, [string]>;
   /** Makes expired claims pending: queue, now in seconds, at most so many. */
   readonly release: Statement<AttemptRow, [string, number, number]>;
   readonly exhausted: Statement<AttemptRow, [string, number]>;
   readonly expired: Statement<AttemptRow, [string, number, number]>;
 }
 
-/** The distinct priorities of a queue's pending jobs, highest first, each found by one seek. */
-export const LEVELS = `
+/** Jobs of a queue that wait for their turn, and those that have had all: each the condition of an index. */
+export const WAITING = "queue = ?1 AND state = 'pending' AND attempts < max_attempts";
+export const EXHAUSTED = "queue = ?1 AND state = 'pending' AND attempts >= max_attempts";
+
+/** The distinct priorities of those jobs, highest first, each found by one seek. */
+export const LEVELS: string = `
   RECURSIVE level(priority) AS (
-    SELECT max(priority) FROM _honker_live WHERE queue = ?1 AND state = 'pending'
+    SELECT max(priority) FROM _honker_live WHERE ${WAITING}
     UNION ALL
-    SELECT (SELECT max(priority) FROM _honker_live WHERE queue = ?1 AND state = 'pending' AND priority < level.priority)
+    SELECT (SELECT max(priority) FROM _honker_live WHERE ${WAITING} AND priority < level.priority)
     FROM level WHERE level.priority IS NOT NULL
   )`;
+
+const NEXT_DUE = `(SELECT due FROM _honker_live WHERE ${WAITING} AND priority = level.priority ORDER BY due LIMIT 1)`;
 
 /** What a job's row is copied by, where it ends. Whole numbers only: honker could not read others. */
 export const COPIED =
   "id, queue, payload, CAST(priority AS INTEGER), CAST(attempts AS INTEGER), CAST(max_attempts AS INTEGER), CAST(created_at AS INTEGER)";
 
 export function prepareQueueStatements(connection: Connection): QueueStatements {
-  const claimable = `queue = ?1 AND state = 'pending' AND due <= ?2
-    AND attempts < max_attempts AND (expires_at IS NULL OR expires_at > ?3)`;
+  // Jobs that have expired are not left out here: whoever finds them in front frees them, instead of passing over them
+  // again and again.
+  const due = `${WAITING} AND due <= ?2 AND id <= ${Number.MAX_SAFE_INTEGER}`;
+  const wanted = "id IN (SELECT value FROM json_each(?1))";
   return {
     // Priority by priority: one ORDER BY over the queue would walk every delayed job of a higher priority.
-    claimable: connection.prepare(
+    firsts: connection.prepare(
       `WITH ${LEVELS}
-       SELECT priority FROM level
-       WHERE EXISTS (SELECT 1 FROM _honker_live WHERE priority = level.priority AND ${claimable}) LIMIT ?4`,
+       SELECT first.id FROM level CROSS JOIN _honker_live AS first ON first.id = (
+         SELECT id FROM _honker_live WHERE ${due} AND priority = level.priority ORDER BY due, id LIMIT 1)
+       LIMIT ?3`,
     ),
+    // The priority is not read and given back: what somebody has written by hand may be more than a number can hold.
     take: connection.prepare(
       `UPDATE _honker_live SET state = 'processing', worker_id = ?6, claim_expires_at = ?7, attempts = attempts + 1
        WHERE id IN (
-         SELECT id FROM _honker_live WHERE priority = ?5 AND ${claimable} ORDER BY due, id LIMIT ?4)
-       RETURNING id, payload, priority, attempts, max_attempts, created_at, due, keep_result, has_history`,
+         SELECT id FROM _honker_live
+         WHERE ${due} AND priority = (SELECT priority FROM _honker_live WHERE id = ?5) ORDER BY due, id LIMIT ?4)
+       AND (expires_at IS NULL OR expires_at > ?3)
+       RETURNING id, payload, priority, attempts, max_attempts, created_at, due, keep_result`,
     ),
-    nextDue: connection.prepare(
+    nextDue: connection.prepare(`WITH ${LEVELS} SELECT min(${NEXT_DUE}) AS due FROM level`),
+    // A text sorts after all numbers.
+    deadline: connection.prepare(
       `WITH ${LEVELS}
-       SELECT min((
-         SELECT due FROM _honker_live
-         WHERE queue = ?1 AND state = 'pending' AND priority = level.priority
-           AND attempts < max_attempts AND (expires_at IS NULL OR expires_at > ?2)
-         ORDER BY due LIMIT 1
-       )) AS due FROM level`,
+       SELECT (SELECT min(${NEXT_DUE}) FROM level) AS due,
+         (SELECT min(claim_expires_at) FROM _honker_live
+          WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < '') AS claim_expires_at,
+         (SELECT min(expires_at) FROM _honker_live
+          WHERE queue = ?1 AND state = 'pending' AND expires_at IS NOT NULL AND expires_at < '') AS expires_at,
+         EXISTS (SELECT 1 FROM _honker_live WHERE ${EXHAUSTED})
+         OR EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at IS NULL)
+         OR EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at >= '')
+           AS has_stuck`,
     ),
     isPaused: connection.prepare("SELECT paused FROM _honkbun_queues WHERE name = ?1 AND paused"),
-    nextExpiry: connection.prepare(
-      "SELECT min(claim_expires_at) AS expires_at FROM _honker_live WHERE queue = ?1 AND state = 'processing'",
+    ack: connection.prepare(
+      "DELETE FROM _honker_live WHERE id = ?1 AND worker_id = ?2 RETURNING has_history",
     ),
-    ack: connection.prepare("DELETE FROM _honker_live WHERE id = ?1 AND worker_id = ?2"),
     ackMany: connection.prepare(
-      `DELETE FROM _honker_live WHERE id IN (SELECT value FROM json_each(?1)) AND worker_id = ?2 RETURNING id`,
+      `DELETE FROM _honker_live WHERE ${wanted} AND worker_id = ?2 RETURNING id, has_history`,
     ),
     complete: connection.prepare(
       `INSERT OR REPLACE INTO _honkbun_completed
@@ -121,6 +154,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     held: connection.prepare(
       "SELECT id, attempts, max_attempts FROM _honker_live WHERE id = ?1 AND worker_id = ?2",
     ),
+    holder: connection.prepare("SELECT worker_id FROM _honker_live WHERE id = ?1"),
     // A claim that has expired, and that nobody has taken over, is held again.
     renew: connection.prepare(
       `UPDATE _honker_live SET state = 'processing', claim_expires_at = max(claim_expires_at, ?1)
@@ -132,21 +166,21 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     giveBack: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1, has_history = 1
+       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1
        WHERE id = ?1 AND worker_id = ?2`,
     ),
     snooze: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1, has_history = 1,
+       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1,
          run_at = ?1, due_ms = ?2
        WHERE id = ?3 AND worker_id = ?4`,
     ),
-    copyToDead: connection.prepare(
-      `INSERT OR REPLACE INTO _honker_dead
-         (id, queue, payload, priority, attempts, max_attempts, created_at, run_at, last_error, died_at)
-       SELECT ${COPIED}, CAST(run_at AS INTEGER), ?1, ?2 FROM _honker_live WHERE id = ?3`,
+    copyToDead: connection.prepare(copyToDead("id IN (SELECT value FROM json_each(?3))", "?1", "?2")),
+    remove: connection.prepare(`DELETE FROM _honker_live WHERE ${wanted}`),
+    copyUnsafe: connection.prepare(copyToDead(`id > ${Number.MAX_SAFE_INTEGER} AND queue = ?1`, "?2", "?3")),
+    removeUnsafe: connection.prepare(
+      `DELETE FROM _honker_live WHERE id > ${Number.MAX_SAFE_INTEGER} AND queue = ?1`,
     ),
-    remove: connection.prepare("DELETE FROM _honker_live WHERE id = ?1"),
     saveProgress: connection.prepare(
       `INSERT INTO _honkbun_progress (job_id, value)
        SELECT id, ?1 FROM _honker_live WHERE id = ?2 AND worker_id = ?3
@@ -155,21 +189,38 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     insertError: connection.prepare(
       "INSERT INTO _honkbun_errors (job_id, attempt, message, stack, at) VALUES (?1, ?2, ?3, ?4, ?5)",
     ),
-    forgetErrors: connection.prepare("DELETE FROM _honkbun_errors WHERE job_id = ?1"),
-    forgetProgress: connection.prepare("DELETE FROM _honkbun_progress WHERE job_id = ?1"),
+    markHistory: connection.prepare(
+      "UPDATE _honker_live SET has_history = 1 WHERE id = ?1 AND has_history IS NOT 1",
+    ),
+    forgetErrors: connection.prepare(
+      "DELETE FROM _honkbun_errors WHERE job_id IN (SELECT value FROM json_each(?1))",
+    ),
+    forgetProgress: connection.prepare(
+      "DELETE FROM _honkbun_progress WHERE job_id IN (SELECT value FROM json_each(?1))",
+    ),
     // The worker id stays: work that finishes late still counts as long as nobody has taken the job over.
     release: connection.prepare(
       `UPDATE _honker_live SET state = 'pending' WHERE id IN (
-         SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < ?2 LIMIT ?3)
+         SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < ?2
+         UNION ALL
+         SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at IS NULL
+         UNION ALL
+         SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at >= ''
+         LIMIT ?3)
        RETURNING id, attempts, max_attempts`,
     ),
     exhausted: connection.prepare(
-      `SELECT id, attempts, max_attempts FROM _honker_live
-       WHERE queue = ?1 AND state = 'pending' AND attempts >= max_attempts LIMIT ?2`,
+      `SELECT id, attempts, max_attempts FROM _honker_live WHERE ${EXHAUSTED} LIMIT ?2`,
     ),
     expired: connection.prepare(
       `SELECT id, attempts, max_attempts FROM _honker_live
        WHERE queue = ?1 AND state = 'pending' AND expires_at IS NOT NULL AND expires_at <= ?2 LIMIT ?3`,
     ),
   };
+}
+
+function copyToDead(where: string, reason: string, now: string): string {
+  return `INSERT OR REPLACE INTO _honker_dead
+      (id, queue, payload, priority, attempts, max_attempts, created_at, run_at, last_error, died_at)
+    SELECT ${COPIED}, CAST(run_at AS INTEGER), ${reason}, ${now} FROM _honker_live WHERE ${where}`;
 }

@@ -35,7 +35,7 @@ export class WatchFeed implements Feed {
   add(watcher: Watcher): void {
     if (this.#watchers.size === 0) this.#hub.add(this);
     this.#watchers.add(watcher);
-    this.#hub.lookSoon();
+    this.#hub.collectSoon(); // what it is now, and when that will change by itself
   }
 
   delete(watcher: Watcher): void {
@@ -46,10 +46,10 @@ export class WatchFeed implements Feed {
     for (const watcher of [...this.#watchers]) watcher.end();
   }
 
-  /** Whether what is read is committed; if not, everybody is asked to look again. */
+  /** Whether what is read is all that will have been committed by now; if not, everybody is asked to look again. */
   get isSettled(): boolean {
-    if (!this.#pool.isUnsettled) return true;
-    this.#hub.lookSoon();
+    if (!this.#pool.isUnsettled && !this.#pool.writer.inTransaction) return true;
+    this.#hub.collectSoon();
     return false;
   }
 

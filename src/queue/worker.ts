@@ -7,7 +7,7 @@ import type { Pool } from "../sqlite/pool.ts";
 import { offTermination, onTermination } from "../termination.ts";
 import type { Alarms } from "../wake/alarms.ts";
 import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
-import type { Claimed } from "./claiming.ts";
+import { type Claimed, giveBackClaimed } from "./claiming.ts";
 import type { Lane } from "./lane.ts";
 import type { Waiter } from "./ready-feed.ts";
 import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
@@ -73,6 +73,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   #starting: NodeJS.Immediate | undefined;
   #pause: Timer | undefined;
   #last: Map<Run, Written> | undefined;
+  /** Settled and claimed by a transaction that may not be known to have ended. */
+  #inFlight: { readonly settling: readonly Run[]; readonly claimed: readonly ClaimedLane[] } | undefined;
   readonly #stopped = Promise.withResolvers<void>();
   #offAbort: () => void = () => {};
   readonly #termination = { stop: () => void this.stop(), kill: () => this.#kill() };
@@ -145,7 +147,9 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   leave(connection: Connection): void {
-    this.#last = settleRuns(connection, this.#ended);
+    // What is written already is as it is: these find their claims gone.
+    for (const { claimed } of this.#inFlight?.claimed ?? []) giveBackClaimed(connection, claimed);
+    this.#last = settleRuns(connection, [...(this.#inFlight?.settling ?? []), ...this.#ended]);
     for (const { job, outcome } of this.#runs) {
       if (outcome === undefined && job.lease.mayBeHeld) job.giveBackOn(connection);
     }
@@ -185,11 +189,11 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   late({ job }: Run, outcome: Outcome): void {
-    if (this.#isOver || outcome.kind === "given back") return;
+    if (this.#isOver || outcome.kind === "given back" || outcome.kind === "unreadable") return;
     // A handler that was told to stop, and did, is as it should be.
     if (outcome.kind === "failed" && job.lease.reason !== undefined) return;
-    const cause = outcome.kind === "failed" ? { cause: outcome.error } : undefined;
-    const what = outcome.kind === "failed" ? "failed" : "finished";
+    const [what, cause] =
+      outcome.kind === "failed" ? ["failed", { cause: outcome.error }] : ["finished", undefined];
     this.#host.report(
       new ClaimLostError(
         `job ${job.id} of ${job.queue} ${what} in this worker when its claim was no longer held: ` +
@@ -225,9 +229,14 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         freed = settling.length;
         return written;
       }),
-      pool.loops.write((connection) => this.#claimOn(connection, freed)),
+      pool.loops.write((connection) => {
+        const lanes = this.#claimOn(connection, freed);
+        this.#inFlight = { settling, claimed: lanes };
+        return lanes;
+      }),
     ]);
     if (this.#isOver) return;
+    this.#inFlight = undefined;
     const failures: unknown[] = [];
     if (settled.status === "fulfilled") {
       for (const [run, written] of settled.value) this.#written(run, written);
@@ -258,8 +267,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         if (free === 0) break;
         const share = Math.ceil(free / (lanes.length - index));
         const claimed = open.lane.claim(connection, share);
-        free -= claimed.jobs.length;
-        const isExhausted = claimed.jobs.length < share;
+        free -= claimed.rows.length;
+        const isExhausted = claimed.rows.length < share;
         result.push({ open, claimed, isExhausted });
         if (!isExhausted) filled.push(open);
       }
@@ -271,12 +280,16 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   #claimed(all: readonly ClaimedLane[], failures: unknown[]): void {
     const { keeper, feed } = this.#host.loops;
     for (const { open, claimed, isExhausted } of all) {
-      claimed.report();
-      for (const job of claimed.jobs) {
-        const run = new Run(job, open.lane, this);
+      for (const row of claimed.rows) {
+        const read = open.lane.read(row, claimed.claim);
+        const run = new Run(read.job, open.lane, this);
         this.#runs.add(run);
-        this.#toStart.push(run);
-        keeper.hold(job);
+        keeper.hold(read.job);
+        if (!("unreadable" in read)) this.#toStart.push(run);
+        else {
+          this.#running++; // as `ended` counts
+          run.unreadable(read.unreadable);
+        }
       }
       if (!isExhausted || this.#isStopping) continue;
       try {
@@ -285,6 +298,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         failures.push(error);
       }
     }
+    for (const { claimed } of all) claimed.report();
+    if (this.#isOver) return; // by a listener
     if (this.#isStopping) this.#giveBackUnstarted();
     else this.#start();
   }
@@ -320,7 +335,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
       this.#free(run);
       return;
     }
-    const error = outcome?.kind === "failed" ? outcome.error : undefined;
+    const error = outcome !== undefined && "error" in outcome ? outcome.error : undefined;
     job.settledByLoop(written === "given back" ? undefined : written, error);
   }
 

@@ -185,6 +185,8 @@ export class Pool {
    * @returns false when that cannot be: the application is inside a transaction on the only connection
    */
   writeLast(statements: (connection: Connection) => unknown): boolean {
+    // Ours would be rolled back by closing it; until then it may hold the lock.
+    if (this.#ownsWriter && this.writer.isOccupied) this.writer.connection.handle.run("ROLLBACK");
     const connection = this.#loops();
     if (connection.handle.inTransaction) return false;
     const { begin } = connection.use(prepareTransactionStatements);

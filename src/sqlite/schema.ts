@@ -112,7 +112,7 @@ export const LIVE_COLUMNS: readonly LiveColumn[] = [
  */
 export const LIVE_INDEXES = `
   CREATE INDEX IF NOT EXISTS _honkbun_live_claim
-    ON _honker_live(queue, priority DESC, due, id) WHERE state = 'pending';
+    ON _honker_live(queue, priority DESC, due, id) WHERE state = 'pending' AND attempts < max_attempts;
   CREATE INDEX IF NOT EXISTS _honkbun_live_expiry
     ON _honker_live(queue, expires_at) WHERE state = 'pending' AND expires_at IS NOT NULL;
   CREATE INDEX IF NOT EXISTS _honkbun_live_exhausted
@@ -137,7 +137,7 @@ export const OWN_TABLES = `
 `;
 
 export const HISTORY_COLUMNS: readonly LiveColumn[] = [
-  /** 1: errors or progress may be stored apart, though this is the job's first attempt. */
+  /** 1: errors or progress are stored apart from the job. */
   { name: "has_history", definition: "INTEGER" },
 ];
 
@@ -168,18 +168,19 @@ export const QUEUE_TABLES = `
   CREATE INDEX IF NOT EXISTS _honkbun_completed_expiry
     ON _honkbun_completed(expires_at) WHERE expires_at IS NOT NULL;
 
-  -- seq tells a worker what was cancelled since it looked last; due and cancelled_at in milliseconds
+  -- seq tells a worker what was cancelled since it looked last; due and cancelled_at in milliseconds. The payload comes
+  -- last, so that looking for old ones does not walk over it.
   CREATE TABLE IF NOT EXISTS _honkbun_cancelled (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id INTEGER NOT NULL UNIQUE,
+    cancelled_at INTEGER NOT NULL,
     queue TEXT NOT NULL,
-    payload TEXT NOT NULL,
     priority INTEGER NOT NULL,
     due INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     max_attempts INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    cancelled_at INTEGER NOT NULL
+    payload TEXT NOT NULL
   );
 
   CREATE TABLE IF NOT EXISTS _honkbun_queues (

@@ -1,10 +1,12 @@
 import { UnknownTaskError } from "../errors.ts";
 import { deserialize } from "../payload.ts";
-import { type Claimed, Claiming } from "../queue/claiming.ts";
+import { type Claimed, Claiming, type Read } from "../queue/claiming.ts";
 import type { JobContext } from "../queue/job.ts";
 import type { Lane } from "../queue/lane.ts";
-import { BURIED_AT_ONCE, jobContext, type QueueContext, WORK_VISIBILITY } from "../queue/queue-context.ts";
+import type { Claim } from "../queue/lease.ts";
+import { jobContext, type QueueContext, WORK_VISIBILITY } from "../queue/queue-context.ts";
 import { readQueueOptions } from "../queue/queue-options.ts";
+import type { LiveRow } from "../queue/statements.ts";
 import type { WorkTerms } from "../queue/work-options.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { inputSchema, readEnvelope } from "./envelope.ts";
@@ -48,14 +50,18 @@ export class TaskLane implements Lane<TaskJob<unknown>> {
     });
   }
 
-  claim(connection: Connection, count: number): Claimed<TaskJob<unknown>> {
+  claim(connection: Connection, count: number): Claimed {
     const timeouts = this.#tasks.values().map(({ terms }) => terms.jobs.visibilityTimeout ?? WORK_VISIBILITY);
     return this.#claiming.claim(connection, {
       count,
       workerId: `${this.#work.label}~${this.#context.nonce()}`,
       visibilityTimeout: Math.max(...timeouts),
-      maxBuried: BURIED_AT_ONCE,
+      isPatient: false,
     });
+  }
+
+  read(row: LiveRow, claim: Claim): Read<TaskJob<unknown>> {
+    return this.#claiming.read(row, claim);
   }
 
   run(job: TaskJob<unknown>): unknown {

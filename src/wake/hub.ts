@@ -154,6 +154,12 @@ export class WakeHub {
     if (this.#feeds.size > 0) this.#soon ??= setImmediate(() => this.#wakeSoon());
   }
 
+  /** Has everything collected, before the event loop goes on, though nothing may have been committed. */
+  collectSoon(): void {
+    this.#more = true;
+    this.lookSoon();
+  }
+
   /** The clock was moved by hand. */
   clockMoved(): void {
     this.#collectAll();

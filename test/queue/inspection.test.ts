@@ -221,25 +221,6 @@ describe("counts", () => {
     version++;
     expect([inspection.counts().ready, reads]).toEqual([1, 2]);
   });
-
-  test("are read from partial indexes, without a look at the table", () => {
-    using db = database();
-    const plans: string[] = [];
-    const explain = (sql: string): void => {
-      for (const row of db.sqlite.query<{ detail: string }, []>(`EXPLAIN QUERY PLAN ${sql}`).all())
-        plans.push(row.detail);
-    };
-    explain("SELECT count(*) FROM _honker_live WHERE queue = 'q' AND state = 'pending'");
-    explain(
-      "SELECT count(*) FROM _honker_live WHERE queue = 'q' AND state = 'pending' AND priority = 1 AND due <= 5",
-    );
-    explain("SELECT count(*) FROM _honker_live WHERE queue = 'q' AND state = 'processing'");
-    explain("SELECT count(*) FROM _honker_live WHERE queue = 'q' AND state = 'blocked'");
-    explain("SELECT count(*) FROM _honkbun_completed WHERE queue = 'q'");
-    explain("SELECT count(*) FROM _honker_dead WHERE queue = 'q'");
-    expect(plans).toHaveLength(6);
-    for (const plan of plans) expect(plan).toContain("INDEX _honk");
-  });
 });
 
 describe("latency", () => {
