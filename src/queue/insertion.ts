@@ -1,6 +1,5 @@
 import { toUnixSeconds } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { inSavepoint } from "../sqlite/transaction.ts";
 import type { WriteGroup } from "../sqlite/write-group.ts";
 import type { JobTerms } from "./enqueue-options.ts";
 
@@ -40,28 +39,15 @@ export function insertJob(connection: Connection, job: NewJob): number {
 
 /** Stores jobs, in a transaction. Returns their ids in order. */
 export function insertJobs(connection: Connection, jobs: readonly NewJob[]): number[] {
-  if (jobs.length < CHUNK) return jobs.map((job) => insertJob(connection, job));
-  try {
-    return inSavepoint(connection, () => insertChunks(connection, jobs));
-  } catch (error) {
-    if (error !== NOT_CONSECUTIVE) throw error;
-    return jobs.map((job) => insertJob(connection, job));
-  }
-}
-
-/** The rows of one statement get consecutive ids, unless a trigger of the application's inserts others between. */
-const NOT_CONSECUTIVE = new Error("ids of one INSERT are not consecutive");
-
-function insertChunks(connection: Connection, jobs: readonly NewJob[]): number[] {
-  const { chunk, lastId } = connection.use(prepareInsertStatements);
+  const { chunk, hasTriggers } = connection.use(prepareInsertStatements);
   const ids: number[] = [];
-  let last = lastId.get()?.seq ?? 0;
   let index = 0;
-  for (; index + CHUNK <= jobs.length; index += CHUNK) {
-    const next = Number(chunk.run(...jobs.slice(index, index + CHUNK).flat()).lastInsertRowid);
-    if (next !== last + CHUNK) throw NOT_CONSECUTIVE;
-    for (let id = last + 1; id <= next; id++) ids.push(id);
-    last = next;
+  // The rows of one statement get consecutive ids (AUTOINCREMENT), unless a trigger inserts others between.
+  if (jobs.length >= CHUNK && hasTriggers.get() === null) {
+    for (; index + CHUNK <= jobs.length; index += CHUNK) {
+      const last = Number(chunk.run(...jobs.slice(index, index + CHUNK).flat()).lastInsertRowid);
+      for (let id = last - CHUNK + 1; id <= last; id++) ids.push(id);
+    }
   }
   for (const job of jobs.slice(index)) ids.push(insertJob(connection, job));
   return ids;
@@ -115,8 +101,8 @@ export class SharedInsertion {
 interface InsertStatements {
   readonly one: Statement<never, [...NewJob]>;
   readonly chunk: Statement<never, (string | number | null)[]>;
-  /** The last id that was given. */
-  readonly lastId: Statement<{ seq: number }, []>;
+  /** Whether the application has triggers on the table. */
+  readonly hasTriggers: Statement<{ n: number }, []>;
 }
 
 function prepareInsertStatements(connection: Connection): InsertStatements {
@@ -126,6 +112,9 @@ function prepareInsertStatements(connection: Connection): InsertStatements {
   return {
     one: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${row(0)}`),
     chunk: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${rows.join(", ")}`),
-    lastId: connection.prepare("SELECT seq FROM sqlite_sequence WHERE name = '_honker_live'"),
+    hasTriggers: connection.prepare(
+      `SELECT 1 AS n FROM (SELECT * FROM sqlite_schema UNION ALL SELECT * FROM sqlite_temp_schema)
+       WHERE type = 'trigger' AND tbl_name = '_honker_live' AND name NOT GLOB '_honkbun_*' LIMIT 1`,
+    ),
   };
 }

@@ -15,7 +15,7 @@ const QUEUE = "emails";
 const NONE = "no other rows";
 
 const FILLS: Record<string, (db: Honkbun) => void> = {
-  [NONE]: () => {},
+  [NONE]: (db) => fill(db, QUEUE, 1, { delay: "1d" }),
   "delayed, higher priority": (db) => fill(db, QUEUE, ROWS, { delay: "1d", priority: 10 }),
   ready: (db) => fill(db, QUEUE, ROWS),
   "of another queue": (db) => fill(db, "other", ROWS),

@@ -121,7 +121,7 @@ export class BareWorker implements Disposable {
     this.#claim = this.#database.prepare(
       `UPDATE _honker_live SET state = 'processing', worker_id = ?1, claim_expires_at = ?2, attempts = attempts + 1
        WHERE id IN (
-         SELECT id FROM _honker_live WHERE queue = 'emails' AND state = 'pending' AND due <= ?3
+         SELECT id FROM _honker_live WHERE queue = 'emails' AND state = 'pending' AND attempts < max_attempts AND due <= ?3
          ORDER BY priority DESC, due, id LIMIT ${batch})
        RETURNING id, payload, attempts`,
     );
