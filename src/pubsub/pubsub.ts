@@ -106,6 +106,10 @@ export class PubSub implements Feed, ListenerHost {
     return listener;
   }
 
+  get followsLoops(): boolean {
+    return false;
+  }
+
   collect(): boolean {
     let rows = this.#readHeads();
     if (rows.length === 0) {

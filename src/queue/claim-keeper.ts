@@ -54,6 +54,10 @@ export class ClaimKeeper implements Feed {
     this.#held.delete(job);
   }
 
+  get followsLoops(): boolean {
+    return false;
+  }
+
   collect(): boolean {
     const now = this.#clock();
     if (this.deadline() <= now) void this.#renew(this.#dueBy(now), now);

@@ -77,6 +77,10 @@ export class ClaimLoops implements Feed {
     this.keeper.detach();
   }
 
+  get followsLoops(): boolean {
+    return false;
+  }
+
   collect(): boolean {
     return false; // the feeds above do
   }

@@ -30,7 +30,7 @@ export function claimJobs(
   count: number,
   { workerId, visibilityTimeout, now }: Claim,
 ): LiveRow[] {
-  const { isPaused, firsts, take, expired } = connection.use(prepareQueueStatements);
+  const { isPaused, firsts, take, takeOne, expired } = connection.use(prepareQueueStatements);
   if (isPaused.get(queue) !== null) return [];
   const seconds = toUnixSeconds(now);
   const expiry = claimExpiry(now, visibilityTimeout);
@@ -38,7 +38,10 @@ export function claimJobs(
   for (const { id } of firsts.all(queue, now, count)) {
     const left = count - claimed.length;
     if (left === 0) break;
-    const rows = take.all(queue, now, seconds, left, id, workerId, expiry);
+    const rows =
+      left === 1
+        ? takeOne.all(id, seconds, workerId, expiry)
+        : take.all(queue, now, seconds, left, id, workerId, expiry);
     claimed.push(...rows.sort((a, b) => a.due - b.due || a.id - b.id));
     // Expired ones may stand in front of others of this priority, which come before those of a lower one.
     if (rows.length < left && expired.get(queue, seconds, 1) !== null) break;

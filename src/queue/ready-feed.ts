@@ -53,6 +53,10 @@ export class ReadyFeed implements Feed {
     this.#waiting.delete(queue);
   }
 
+  get followsLoops(): boolean {
+    return true;
+  }
+
   collect(): boolean {
     for (const [queue, entry] of [...this.#waiting]) {
       if (!this.#isReady(queue, entry)) continue;

@@ -36,6 +36,8 @@ export interface QueueStatements {
    * most so many, the id of one, worker id, claim expiry in seconds. Rows come back in the order of ids.
    */
   readonly take: Statement<LiveRow, [string, number, number, number, number, string, number]>;
+  /** The same for one job: id, now in seconds, worker id, claim expiry in seconds. */
+  readonly takeOne: Statement<LiveRow, [number, number, string, number]>;
   /** When the next job is due, in milliseconds. */
   readonly nextDue: Statement<{ due: number | null }, [string]>;
   readonly deadline: Statement<DeadlineRow, [string]>;
@@ -94,6 +96,8 @@ export const LEVELS: string = `
     FROM level WHERE level.priority IS NOT NULL
   )`;
 
+const TAKEN = "id, payload, priority, attempts, max_attempts, created_at, due, keep_result";
+
 const NEXT_DUE = `(SELECT due FROM _honker_live WHERE ${WAITING} AND priority = level.priority ORDER BY due LIMIT 1)`;
 
 /** What a job's row is copied by, where it ends. Whole numbers only: honker could not read others. */
@@ -120,7 +124,11 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          SELECT id FROM _honker_live
          WHERE ${due} AND priority = (SELECT priority FROM _honker_live WHERE id = ?5) ORDER BY due, id LIMIT ?4)
        AND (expires_at IS NULL OR expires_at > ?3)
-       RETURNING id, payload, priority, attempts, max_attempts, created_at, due, keep_result`,
+       RETURNING ${TAKEN}`,
+    ),
+    takeOne: connection.prepare(
+      `UPDATE _honker_live SET state = 'processing', worker_id = ?3, claim_expires_at = ?4, attempts = attempts + 1
+       WHERE id = ?1 AND (expires_at IS NULL OR expires_at > ?2) RETURNING ${TAKEN}`,
     ),
     nextDue: connection.prepare(`WITH ${LEVELS} SELECT min(${NEXT_DUE}) AS due FROM level`),
     // A text sorts after all numbers.

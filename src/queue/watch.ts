@@ -53,6 +53,10 @@ export class WatchFeed implements Feed {
     return false;
   }
 
+  get followsLoops(): boolean {
+    return true;
+  }
+
   collect(): boolean {
     const now = this.#clock();
     const ids = JSON.stringify([...this.#watchers].map(({ id }) => id));

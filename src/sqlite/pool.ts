@@ -44,7 +44,7 @@ export class Pool {
   readonly #checkpointer: Checkpointer | null;
   readonly #opened: Database[] = [];
   readonly #idleReaders: Connection[] = [];
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners: ((byLoops: boolean) => void)[] = [];
   #readers = 0;
   #loopWriter: Connection | undefined;
   /** Which its data_version leaves out. */
@@ -196,8 +196,8 @@ export class Pool {
     return true;
   }
 
-  /** Calls `listener` after each commit of ours, on whatever connection. */
-  onCommit(listener: () => void): void {
+  /** Calls `listener` after each commit of ours: by loops, or on a connection of the application's. */
+  onCommit(listener: (byLoops: boolean) => void): void {
     this.#listeners.push(listener);
   }
 
@@ -247,11 +247,11 @@ export class Pool {
 
   #loopsCommitted(): void {
     this.#loopCommits++;
-    this.#committed();
+    this.#committed(true);
   }
 
-  #committed(): void {
-    for (const listener of this.#listeners) listener();
+  #committed(byLoops = false): void {
+    for (const listener of this.#listeners) listener(byLoops);
     this.#checkpointer?.check(performance.now());
   }
 

@@ -33,6 +33,10 @@ export class Alarms implements Feed {
     if (this.#set.delete(owner) && this.#set.size === 0) this.#hub.remove(this);
   }
 
+  get followsLoops(): boolean {
+    return false;
+  }
+
   collect(): boolean {
     const now = this.#clock();
     for (const [owner, alarm] of [...this.#set]) {

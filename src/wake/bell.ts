@@ -1,6 +1,6 @@
 import { utimesSync } from "node:fs";
 
-/** Milliseconds between two rings within a tick. Ringing on every commit would cost an enqueue 14 %. */
+/** Milliseconds between two rings. Ringing on every commit would cost an enqueue 14 %. */
 const GAP = 1;
 
 /**
@@ -10,7 +10,7 @@ const GAP = 1;
 export class Bell {
   readonly #wal: string;
   #last = Number.NEGATIVE_INFINITY;
-  #trailing: NodeJS.Immediate | undefined;
+  #trailing: Timer | undefined;
   #rings = 0;
   #failure: string | null = null;
 
@@ -28,11 +28,11 @@ export class Bell {
     return this.#failure;
   }
 
-  /** Rings at once, or at the end of the tick when it has just rung: the last commit of a tick is always rung for. */
+  /** Rings at once, or a millisecond later when it has just rung: the last commit is always rung for. */
   ring(): void {
     const now = performance.now();
     if (now - this.#last >= GAP) this.#strike(now);
-    else this.#trailing ??= setImmediate(() => this.#strike(performance.now()));
+    else this.#trailing ??= setTimeout(() => this.#strike(performance.now()), GAP);
   }
 
   close(): void {
@@ -40,7 +40,7 @@ export class Bell {
   }
 
   #strike(now: number): void {
-    clearImmediate(this.#trailing);
+    clearTimeout(this.#trailing);
     this.#trailing = undefined;
     this.#last = now;
     try {

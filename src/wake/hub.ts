@@ -14,11 +14,16 @@ const LONGEST_RETRY = 1_000;
 /** Milliseconds between two checks whether the file is still there: after events, and on safety looks. */
 const FILE_CHECK = 1;
 const IDLE_FILE_CHECK = 1_000;
+/** So many commits of our own loops, each within a millisecond of the one before, are a busy time. */
+const BUSY = 16;
+const BUSY_FOR = 4;
 
 /** A module's part in a wake. One for all of its subscribers: what is new is read once and handed to those concerned. */
 export interface Feed {
   /** Reads what was committed, or has come due, since the last call. True when there is more, to be asked for in a later turn. */
   collect(): boolean;
+  /** Whether what our own loops write may concern it. */
+  readonly followsLoops: boolean;
   /** When there will be something to collect without any commit, in epoch milliseconds; Infinity if never. */
   deadline(): number;
   /** Ends every subscriber: nothing will ever come. */
@@ -55,11 +60,18 @@ export class WakeHub {
   readonly #bell: Bell | null;
   readonly #watcher: WalWatcher | null;
   readonly #ladder = new LookLadder(() => this.#look());
-  readonly #poller = new Poller(() => this.#look());
+  readonly #poller = new Poller(
+    () => this.#look() || performance.now() - this.#lastLoopCommit < BUSY_FOR,
+    () => this.#onQuiet(),
+  );
 
   #version = -1;
-  /** Since the last look, by ourselves: on whatever connection, no version need tell. */
-  #hasCommitted = false;
+  /** Loops have committed since all was collected: `#version` does not tell. */
+  #loopsCommitted = false;
+  /** Since then a look has been asked for that is about others as well. */
+  #isLookWanted = false;
+  #lastLoopCommit = Number.NEGATIVE_INFINITY;
+  #loopCommits = 0;
   #fileCheckedAt = Number.NEGATIVE_INFINITY;
   #soon: NodeJS.Immediate | undefined;
   #more = false;
@@ -96,10 +108,10 @@ export class WakeHub {
             () => this.#onEvent(),
             () => this.#onWatchLost(),
           );
-    pool.onCommit(() => {
+    pool.onCommit((byLoops) => {
       this.#bell?.ring();
-      this.#hasCommitted = true;
-      this.lookSoon();
+      if (!byLoops) this.lookSoon();
+      else this.#onLoopsCommit();
     });
   }
 
@@ -151,7 +163,8 @@ export class WakeHub {
 
   /** Looks before the event loop goes on: after a commit of this process, or when its clock was moved. */
   lookSoon(): void {
-    if (this.#feeds.size > 0) this.#soon ??= setImmediate(() => this.#wakeSoon());
+    this.#isLookWanted = true;
+    this.#wakeSoon();
   }
 
   /** Has everything collected, before the event loop goes on, though nothing may have been committed. */
@@ -223,6 +236,25 @@ export class WakeHub {
     this.#ladder.restart();
   }
 
+  #onLoopsCommit(): void {
+    if (this.#feeds.size === 0) return;
+    this.#loopsCommitted = true;
+    this.#wakeSoon();
+    const now = performance.now();
+    this.#loopCommits = now - this.#lastLoopCommit < 1 ? this.#loopCommits + 1 : 0;
+    this.#lastLoopCommit = now;
+    // Every write of ours would be an event for us. While there are that many, to look once in a while costs less.
+    if (this.#loopCommits >= BUSY && this.#options.mode === "auto" && this.#watcher?.isArmed) {
+      this.#watcher.disarm();
+      this.#ladder.stop();
+      this.#poller.start();
+    }
+  }
+
+  #onQuiet(): void {
+    if (this.#watcher?.isArmed === false && this.#options.mode === "auto") this.#arm();
+  }
+
   #onSafety(): void {
     // A watch that could not be had may be had later.
     if (this.#watcher?.isArmed === false && this.#options.mode === "auto") this.#arm();
@@ -232,9 +264,17 @@ export class WakeHub {
   }
 
   #wakeSoon(): void {
-    this.#soon = undefined;
-    if (this.#pool.path === null || this.#more) this.#collectAll();
-    else this.#look();
+    if (this.#feeds.size === 0) return;
+    this.#soon ??= setImmediate(() => {
+      this.#soon = undefined;
+      if (this.#pool.path === null || this.#more) this.#collectAll();
+      else if (!this.#isLookWanted || !this.#look()) this.#collectLoops();
+    });
+  }
+
+  /** What our loops have written is no news to most. */
+  #collectLoops(): void {
+    if (this.#loopsCommitted) this.#collectAll(true);
   }
 
   /** Asks whether anything was committed since the last look, and if so has it collected. One look serves everybody. */
@@ -248,24 +288,26 @@ export class WakeHub {
       this.#lookAgain(error);
       return false;
     }
-    if (version === this.#version && !this.#hasCommitted) return false;
+    this.#isLookWanted = false;
+    if (version === this.#version) return false;
     this.#version = version;
-    this.#hasCommitted = false;
     this.#wakes++;
     this.#lastWakeAt = new Date(this.#clock());
     this.#collectAll();
     return true;
   }
 
-  #collectAll(): void {
+  #collectAll(onlyLoops = false): void {
     if (this.#hasFailed(FILE_CHECK)) return;
     if (this.#pool.isUnsettled) {
       this.#lookAgain();
       return;
     }
-    this.#more = false;
+    this.#loopsCommitted = false;
+    if (!onlyLoops) this.#more = false;
     let failed = false;
     for (const feed of this.#feeds) {
+      if (onlyLoops && !feed.followsLoops) continue;
       try {
         if (feed.collect()) {
           this.#more = true;

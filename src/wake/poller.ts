@@ -1,16 +1,19 @@
 /** Milliseconds between two looks: this while there are commits, doubled while there are none, up to the other. */
 const SHORTEST_PAUSE = 1;
 const LONGEST_PAUSE = 100;
+const QUIET = 8;
 
 /** Looks again and again, where nothing can be watched. */
 export class Poller {
   readonly #look: () => boolean;
+  readonly #onQuiet: () => void;
   #timer: Timer | undefined;
   #pause = SHORTEST_PAUSE;
 
-  /** `look` says whether there was a commit. */
-  constructor(look: () => boolean) {
+  /** `look` says whether to look again soon; `onQuiet` is called when that was not so for a while. */
+  constructor(look: () => boolean, onQuiet: () => void) {
     this.#look = look;
+    this.#onQuiet = onQuiet;
   }
 
   get isRunning(): boolean {
@@ -31,6 +34,7 @@ export class Poller {
     this.#timer = setTimeout(() => {
       this.#schedule(); // first: a look may stop us
       if (this.#look()) this.#pause = SHORTEST_PAUSE;
+      else if (this.#pause >= QUIET) this.#onQuiet();
     }, this.#pause);
     this.#timer.unref();
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
