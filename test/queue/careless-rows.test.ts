@@ -17,6 +17,28 @@ const CARELESS: Record<string, { sql: string; runs: boolean; error?: RegExp }> =
     sql: "(queue, payload, priority) VALUES ('q', '1', -9000000000000000)",
     runs: true,
   },
+  "a priority that no number holds": {
+    sql: "(queue, payload, priority) VALUES ('q', '1', 9223372036854775807)",
+    runs: true,
+  },
+  "a BLOB as priority": {
+    sql: "(queue, payload, priority) VALUES ('q', '1', x'ff')",
+    runs: true,
+  },
+  "a number as BLOB": { sql: "(queue, payload) VALUES ('q', x'31')", runs: false, error: /it is a BLOB/ },
+  "a claim without an expiry": {
+    sql: "(queue, payload, state, worker_id) VALUES ('q', '1', 'processing', 'me')",
+    runs: true,
+  },
+  "a claim that expires in words": {
+    sql: "(queue, payload, state, worker_id, claim_expires_at) VALUES ('q', '1', 'processing', 'me', 'soon')",
+    runs: true,
+  },
+  "so many attempts allowed, in words": {
+    sql: "(queue, payload, max_attempts) VALUES ('q', '1', 'three')",
+    runs: false,
+    error: /its max_attempts is no number/,
+  },
   "a priority in words": { sql: "(queue, payload, priority) VALUES ('q', '1', 'high')", runs: true },
   "a fractional priority": { sql: "(queue, payload, priority) VALUES ('q', '1', 0.5)", runs: true },
   "a fractional run_at": { sql: "(queue, payload, run_at) VALUES ('q', '1', 1700000000.75)", runs: true },
@@ -81,4 +103,16 @@ describe("a queue full of careless rows", () => {
         .map((job) => job.payload),
     ).toEqual([1, 2, 3, 4, 5]);
   });
+});
+
+test("a row with an id that no number holds is buried, with the reason", () => {
+  using db = database();
+  const queue = db.queue("q");
+  const id = queue.enqueue("before");
+  db.sqlite.run("INSERT INTO _honker_live (id, queue, payload) VALUES (9223372036854775000, 'q', '1')");
+  expect(queue.claimBatch(9).map((job) => job.id)).toEqual([id]);
+  expect(queue.dead.list()).toMatchObject([
+    { errors: [{ message: expect.stringMatching(/its id is larger/) }] },
+  ]);
+  expect(queue.counts()).toMatchObject({ ready: 0, dead: 1 });
 });

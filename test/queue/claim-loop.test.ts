@@ -204,3 +204,74 @@ describe("a claim loop", () => {
     expect(db.stats().wake.mode).toBe("idle");
   });
 });
+
+test("a loop that begins in a transaction which cancels and rolls back learns of the next cancellation", async () => {
+  using db = database();
+  const queue = db.queue<number>("q");
+  const [first = 0, second = 0] = queue.enqueueMany([1, 2]);
+  let jobs: ReturnType<typeof queue.claim> | undefined;
+  expect(() =>
+    db.transaction(() => {
+      queue.cancel(second);
+      jobs = queue.claim();
+      throw new Error("no");
+    }),
+  ).toThrow("no");
+  const { value: job } = await within((jobs as ReturnType<typeof queue.claim>).next(), "a job");
+  expect(job.id).toBe(first);
+  const reason = aborted(job);
+  queue.cancel(first);
+  expect(await reason).toBeInstanceOf(JobCancelledError);
+});
+
+test("a throwing schema together with a throwing backoff holds up nothing", async () => {
+  using db = database();
+  const where: string[] = [];
+  db.on("error", (event) => void where.push(event.where));
+  let calls = 0;
+  const schema = {
+    "~standard": {
+      version: 1 as const,
+      vendor: "test",
+      validate: (value: unknown) => {
+        if (value === "bad" && calls++ > 1) throw new Error("the schema fails");
+        return { value };
+      },
+    },
+  };
+  const queue = db.queue("q", {
+    schema,
+    backoff: () => {
+      throw new Error("no");
+    },
+  });
+  queue.enqueueMany(["bad", "good"]);
+  calls = 2;
+  const { value: job } = await within(queue.claim().next(), "the other one is claimed");
+  expect(job.payload).toBe("good");
+  expect(where).toEqual(["backoff of q"]);
+  expect(queue.counts()).toMatchObject({ delayed: 1 });
+});
+
+test("a schema may send and read: it runs in no transaction of the loops'", async () => {
+  using db = database({ file: true });
+  const seen: unknown[] = [];
+  let isClaimed = false;
+  const queue = db.queue("q", {
+    schema: {
+      "~standard": {
+        version: 1 as const,
+        vendor: "test",
+        validate: (value: unknown) => {
+          if (isClaimed) seen.push(db.queue("audit").enqueue(value), db.queue("q").counts().processing);
+          return { value };
+        },
+      },
+    },
+  });
+  queue.enqueue("x");
+  isClaimed = true;
+  const { value: job } = await within(queue.claim().next(), "it is claimed");
+  expect(job.payload).toBe("x");
+  expect(seen).toEqual([2, 1]);
+});

@@ -216,3 +216,33 @@ describe("enqueueAsync", () => {
     ).toEqual([1]);
   });
 });
+
+describe("a trigger of the application's on the jobs' table", () => {
+  test("that inserts further jobs leaves enqueueMany its ids", () => {
+    using db = database();
+    db.sqlite.run(`CREATE TRIGGER audit AFTER INSERT ON _honker_live WHEN new.queue = 'q'
+      BEGIN INSERT INTO _honker_live (queue, payload) VALUES ('audit', new.id); END`);
+    const queue = db.queue<number>("q");
+    const ids = queue.enqueueMany(Array.from({ length: 100 }, (_, n) => n));
+    expect(ids.map((id) => queue.get(id)?.payload)).toEqual(Array.from({ length: 100 }, (_, n) => n));
+  });
+
+  test("that refuses one job of a tick rejects the promise of that one alone", async () => {
+    for (const count of [3, 100]) {
+      using db = database({ file: true });
+      db.sqlite.run(`CREATE TRIGGER picky BEFORE INSERT ON _honker_live WHEN new.payload = '2'
+        BEGIN SELECT raise(ABORT, 'not that one'); END`);
+      const queue = db.queue<number>("q");
+      const results = await Promise.allSettled(
+        Array.from({ length: count }, (_, n) => queue.enqueueAsync(n)),
+      );
+      expect(results.filter(({ status }) => status === "rejected")).toMatchObject([
+        { reason: { message: "not that one" } },
+      ]);
+      expect(results[2]?.status).toBe("rejected");
+      for (const [n, result] of results.entries()) {
+        if (result.status === "fulfilled") expect(queue.get(result.value)?.payload).toBe(n);
+      }
+    }
+  });
+});

@@ -129,3 +129,23 @@ describe("job events", () => {
     expect(db.queue("alarms").claimBatch(1)).toMatchObject([{ payload: { id: 1 } }]);
   });
 });
+
+test("an asynchronous listener's rejection is reported, and ends nothing", async () => {
+  using db = database();
+  const errors: unknown[] = [];
+  db.on("error", ({ error, where }) => void errors.push([(error as Error).message, where]));
+  db.on("job:completed", async () => {
+    throw new Error("from the listener");
+  });
+  using _ = db.listen("c", async () => {
+    throw new Error("from the other");
+  });
+  db.queue("q").enqueue(1);
+  db.queue("q").claimBatch(1)[0]?.ack();
+  db.notify("c");
+  await eventually(() => errors.length === 2, "both are reported");
+  expect(errors.sort()).toEqual([
+    ["from the listener", "a listener of job:completed"],
+    ["from the other", "listener of c"],
+  ]);
+});

@@ -240,3 +240,35 @@ describe("latency", () => {
     expect(queue.latency()).toBe(0);
   });
 });
+
+describe("looking", () => {
+  test("finds jobs of every state when the clock stands at 0", () => {
+    using db = database({ now: new Date(0) });
+    const queue = db.queue<number>("q", { keepResult: true });
+    queue.enqueueMany([1, 2, 3]);
+    const [done, dead] = queue.claimBatch(3);
+    done?.ack();
+    dead?.fail("no");
+    for (const state of ["completed", "dead", "processing"] as const) {
+      expect(queue.list({ state })).toMatchObject([{ state }]);
+    }
+  });
+
+  test("counts by the clock also after it went back", () => {
+    using db = database({ file: true });
+    const queue = db.queue("q");
+    queue.enqueue(1, { delay: "1m" });
+    db.clock.advance("2m");
+    expect(queue.counts()).toMatchObject({ ready: 1, delayed: 0 });
+    db.clock.set(new Date(db.clock.now - 120_000));
+    expect(queue.counts()).toMatchObject({ ready: 0, delayed: 1 });
+  });
+
+  test("sees at once what loops have written", async () => {
+    using db = database({ file: true });
+    const queue = db.queue("q");
+    expect(queue.counts().ready).toBe(0);
+    await queue.enqueueAsync(1);
+    expect(queue.counts().ready).toBe(1);
+  });
+});

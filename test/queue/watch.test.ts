@@ -181,3 +181,28 @@ describe("watch from another process", () => {
     for (const { seen } of all) expect(seen.at(-1)).toBe("completed");
   });
 });
+
+describe("watch", () => {
+  test("tells by the clock alone that a delayed job has become ready", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: { safetyInterval: false, mode: "watch" } });
+    const queue = db.queue("q");
+    const jobs = queue.watch(queue.enqueue(1, { delay: 300 }));
+    expect((await within(jobs.next(), "the state now")).value.state).toBe("delayed");
+    expect((await within(jobs.next(), "the next one")).value.state).toBe("ready");
+  });
+
+  test("waits for the transaction that it is called in", async () => {
+    for (const file of [false, true]) {
+      using db = database({ file });
+      const queue = db.queue("q");
+      let next: Promise<IteratorResult<unknown>> | undefined;
+      db.transaction(() => {
+        next = queue.watch(queue.enqueue(1)).next();
+      });
+      expect(await within(next as Promise<unknown>, "the state after it")).toMatchObject({
+        value: { state: "ready" },
+      });
+    }
+  });
+});
