@@ -8,6 +8,15 @@ const EXAMPLES = resolve(import.meta.dir, "../examples");
 
 /** What each example must have printed by its end. */
 const PRINTED: Record<string, RegExp[]> = {
+  "bun-server.ts": [
+    /^server {3}listens on http/m,
+    /^browser {2}order 1 is placed$/m,
+    /^worker {3}e-mail to alice@example.com for order 1$/m,
+    /^browser {2}text\/event-stream$/m,
+    /^browser {2}data: {"state":"processing","progress":{"file":"customers.csv","percent":75}}$/m,
+    /^browser {2}data: {"state":"completed","progress":{"file":"customers.csv","percent":100},"result":{"rows":1000}}$/m,
+    /^worker {3}has imported orders.csv\nserver {3}has shut down, and every handler has finished$/m,
+  ],
   "import.ts": [
     /^queue {3}{"ready":3,"delayed":1,"processing":0,"blocked":0,"completed":0,"dead":0}$/m,
     /^watch {3}customers.csv: completed {2}{"percent":100} {2}{"rows":1000}$/m,
@@ -17,11 +26,33 @@ const PRINTED: Record<string, RegExp[]> = {
     /^watch {3}archive.csv: completed /m,
     /^queue {3}{"ready":0,"delayed":0,"processing":0,"blocked":0,"completed":4,"dead":0}$/m,
   ],
+  "outbox.ts": [
+    /^shop {5}mallory's order is rolled back: card declined$/m,
+    /^outbox {3}job 1 will be tried again: Error: the partner answered 503$/m,
+    /^partner {2}has received 1: {"order":1,"customer":"alice"}\npartner {2}has received 2: {"order":2,"customer":"bob"}$/m,
+  ],
   "quickstart.ts": [
     /^shop {4}order 10 and its e-mail are committed$/m,
     /^mailer {2}job 10: e-mail to customer-10@example.com, [\d.]+ ms after it was enqueued$/m,
     /^shop {4}order 11 is rolled back \(card declined\), and so is its e-mail$/m,
     /^shop {4}commit to mailer: median [\d.]+ ms, slowest [\d.]+ ms$/m,
+  ],
+  "tasks.ts": [
+    /^main {5}report.txt has 1000 words$/m,
+    /^main {5}novel.txt is completed {"percent":100}$/m,
+    /^main {5}novel.txt has 900 words$/m,
+    /^main {5}3 attempts: missing.txt is not there$/m,
+    /^main {5}cancelled: true$/m,
+    /^worker {3}has cleaned up$/m,
+    /^worker {3}has stopped$/m,
+  ],
+  "worker.ts": [
+    /^sent {5}to alice@example.com, attempt 1$/m,
+    /^sent {5}to busy-bob@example.com, attempt 1$/m,
+    /^failed {3}job 3, attempt 2: Error: the mail service answered 503$/m,
+    /^sent {5}to down-dora@example.com, attempt 3$/m,
+    /^gave up {2}job 4: UnrecoverableError: there is no noone@example.com$/m,
+    /^stopped {2}with 1 in the dead letters$/m,
   ],
 };
 

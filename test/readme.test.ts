@@ -70,25 +70,25 @@ describe("README", () => {
     expect(errors.filter((name) => !README.includes(`\`${name}\``))).toEqual([]);
   });
 
-  test("names every method of a queue, its jobs and its dead letters, and every option", () => {
+  test("names every method, and every option", () => {
     const methods = (file: string): string[] => {
-      const source = readFileSync(resolve(ROOT, "src/queue", file), "utf8");
+      const source = readFileSync(resolve(ROOT, "src", file), "utf8");
       return [...source.matchAll(/^ {2}\/\*\*((?:(?!\*\/).)*)\*\/\n {2}(?:get )?(?!constructor)(\w+)[(<]/gms)]
         .filter(([, comment]) => !comment?.includes("@internal"))
         .map(([, , name]) => name ?? "");
     };
     const options = (file: string): string[] =>
-      [...readFileSync(resolve(ROOT, "src/queue", file), "utf8").matchAll(/^ {2}readonly (\w+)\?:/gm)].map(
+      [...readFileSync(resolve(ROOT, "src", file), "utf8").matchAll(/^ {2}readonly (\w+)\?:/gm)].map(
         ([, name]) => name ?? "",
       );
     const all = [
-      ...methods("queue.ts"),
-      ...methods("job.ts"),
-      ...methods("dead-letters.ts"),
-      ...options("queue-options.ts"),
-      ...options("enqueue-options.ts"),
+      ...methods("database.ts"),
+      ...["queue", "job", "dead-letters", "outbox"].flatMap((file) => methods(`queue/${file}.ts`)),
+      ...["task", "task-run"].flatMap((file) => methods(`task/${file}.ts`)),
+      ...["queue", "enqueue", "work", "wait"].flatMap((file) => options(`queue/${file}-options.ts`)),
+      ...options("task/task-options.ts"),
     ];
-    for (const name of ["enqueueMany", "heartbeat", "purge", "visibilityTimeout", "expiresIn"])
+    for (const name of ["enqueueMany", "heartbeat", "purge", "visibilityTimeout", "concurrency", "handle"])
       expect(all).toContain(name);
     expect(all.filter((name) => !new RegExp(`\\b${name}\\b`).test(README))).toEqual([]);
   });

@@ -91,3 +91,34 @@ describe("where the system gives no file events", () => {
     });
   }
 });
+
+describe("a worker that writes all the time", () => {
+  test("does not watch its own writes, notices those of others, and watches again when it is done", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: SAFETY_OFF });
+    await using runner = new Process("job-runner", folder.file());
+    await runner.read();
+    const told = Promise.withResolvers<unknown>();
+    const slow = db.queue("q").enqueue(1);
+    db.queue("q").work(async ({ signal }) => {
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      told.resolve(signal.reason);
+      throw signal.reason;
+    });
+    const busy = db.queue<number>("busy");
+    busy.enqueueMany(Array.from({ length: 200_000 }, (_, n) => n));
+    const worker = busy.work(async () => {});
+    await eventually(() => db.stats().wake.mode === "watch", "it watches");
+    await eventually(() => db.stats().wake.mode === "poll", "it is busy");
+    expect(await runner.ask({ cancel: slow })).toBe(true);
+    expect(await within(told.promise, "the cancellation is noticed")).toMatchObject({
+      code: "HONKBUN_JOB_CANCELLED",
+    });
+    expect(busy.counts().ready).toBeGreaterThan(0);
+    const events = db.stats().wake.events;
+    await worker.stop();
+    await eventually(() => db.stats().wake.mode === "watch", "it watches again");
+    expect(db.stats().wake.events).toBeGreaterThan(events);
+    await db.shutdown();
+  });
+});
