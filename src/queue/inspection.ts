@@ -1,5 +1,4 @@
 import type { Clock } from "../clock.ts";
-import { toUnixSeconds } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { type JobInfo, type JobState, readJobs, type Schemas } from "./job-info.ts";

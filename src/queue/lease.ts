@@ -2,7 +2,6 @@ import { ClaimLostError, JobSettledError } from "../errors.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { isInTransaction } from "../sqlite/transaction.ts";
 import type { Tx } from "../transaction-option.ts";
-import { claimExpiry } from "./operations.ts";
 import { prepareQueueStatements } from "./statements.ts";
 
 /** What the jobs of one claim have in common. */

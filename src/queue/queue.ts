@@ -9,8 +9,9 @@ import type { Source } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { TxOption } from "../transaction-option.ts";
 import { cancelJob, clearQueue, setPaused, updateJob } from "./changes.ts";
-import { type ClaimHost, ClaimSource } from "./claim-source.ts";
-import { type Claimed, Claiming, giveBackClaimed, settleUnreadable } from "./claiming.ts";
+import { claimHost } from "./claim-host.ts";
+import { ClaimSource } from "./claim-source.ts";
+import { type Claimed, Claiming, settleUnreadable } from "./claiming.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { type EnqueueOptions, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
 import { insertJob, insertJobs, type NewJob, newJob } from "./insertion.ts";
@@ -125,7 +126,12 @@ export class Queue<In, Out = In, R = unknown> {
   claim(worker: string, options?: ClaimOptions): Source<Job<Out, R>>;
   claim(workerOrOptions?: string | ClaimOptions, more?: ClaimOptions): Source<Job<Out, R>> {
     const terms = readClaimOptions("claim", workerOrOptions, more);
-    return new ClaimSource<Out, R>(this.#claimHost(terms), terms.signal);
+    return new ClaimSource<Out, R>(
+      claimHost(this.#context, this.name, this.#claiming, (connection) =>
+        this.#claimOn(connection, 1, terms, false),
+      ),
+      terms.signal,
+    );
   }
 
   /**
@@ -356,45 +362,6 @@ export class Queue<In, Out = In, R = unknown> {
       if (index !== undefined && error instanceof Error) error.message += ` (payload ${index})`;
       throw error;
     }
-  }
-
-  #claimHost(terms: ClaimTerms): ClaimHost<Out, R> {
-    const { pool, loops, emit, report } = this.#context;
-    const abandoned = new Error("the claim loop's body ended without settling the job");
-    const unlessClosed = async <T>(write: Promise<T>): Promise<T | null> => {
-      try {
-        return await write;
-      } catch (error) {
-        if (!pool.isClosed) throw error; // closing has given the job back already
-        return null;
-      }
-    };
-    const event = ({ id, queue, attempt }: Job<unknown>) => ({ id, queue, attempt, error: abandoned });
-    return {
-      name: this.name,
-      loops,
-      report,
-      claimNext: (claimed) =>
-        pool.loops.write((connection) => {
-          const found = this.#claimOn(connection, 1, terms, false);
-          claimed(found);
-          return found;
-        }),
-      read: (row, claim) => this.#claiming.read(row, claim),
-      settleUnreadable: async (job, unreadable) => {
-        const outcome = await pool.loops.write((connection) => settleUnreadable(connection, job, unreadable));
-        if (outcome !== null) job.settledByLoop(outcome, unreadable);
-      },
-      unsettled: (job) => emit("job:unsettled", event(job)),
-      retryUnsettled: async (job) => {
-        const outcome = await unlessClosed(
-          pool.loops.write((connection) => (job.settled ? null : job.retryOn(connection, abandoned))),
-        );
-        if (outcome !== null) job.settledByLoop(outcome, abandoned);
-      },
-      giveBack: (claimed) =>
-        unlessClosed(pool.loops.write((connection) => giveBackClaimed(connection, claimed))),
-    };
   }
 
   #claimOn(connection: Connection, count: number, terms: ClaimTerms, isPatient: boolean): Claimed {

@@ -1,15 +1,16 @@
 import type { Clock } from "../clock.ts";
 import { type Duration, LONGEST_TIMER, toMilliseconds } from "../duration.ts";
 import { ClaimLostError, ClosedError, FileReplacedError, WorkerStoppedError } from "../errors.ts";
+import { assertKnown } from "../options.ts";
 import { onAbort } from "../signal.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { offTermination, onTermination } from "../termination.ts";
 import type { Alarms } from "../wake/alarms.ts";
 import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
-import { type Claimed, giveBackClaimed } from "./claiming.ts";
+import { giveBackClaimed } from "./claiming.ts";
 import type { Lane } from "./lane.ts";
-import type { Waiter } from "./ready-feed.ts";
+import { type ClaimedLane, Lanes } from "./lanes.ts";
 import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
 import type { Worker, WorkTerms } from "./work-options.ts";
 
@@ -20,35 +21,14 @@ const START_SLICE = 2;
 /** After an error that is not expected, such as a full disk: tries again after so long. */
 const PAUSE_AFTER_ERROR = 1_000;
 
+const STOP = new Set(["timeout"]);
+
 /** What a worker needs of its honkbun handle. */
 export interface WorkerHost {
   readonly pool: Pool;
   readonly clock: Clock;
   readonly loops: ClaimLoops;
   report(error: unknown, where: string): void;
-}
-
-/** A lane of this worker, and whether there was nothing to claim when we looked last. */
-class OpenLane implements Waiter {
-  readonly lane: Lane;
-  readonly #wake: () => void;
-  isWaiting = false;
-
-  constructor(lane: Lane, wake: () => void) {
-    this.lane = lane;
-    this.#wake = wake;
-  }
-
-  ready(): void {
-    this.isWaiting = false;
-    this.#wake();
-  }
-}
-
-interface ClaimedLane {
-  readonly open: OpenLane;
-  readonly claimed: Claimed;
-  readonly isExhausted: boolean;
 }
 
 /**
@@ -58,7 +38,7 @@ interface ClaimedLane {
 export class QueueWorker implements Worker, ClaimLoop, RunHost {
   readonly #host: WorkerHost;
   readonly #terms: WorkTerms;
-  readonly #lanes: OpenLane[];
+  readonly #lanes: Lanes;
   /** Each occupies a slot until its outcome is committed. */
   readonly #runs = new Set<Run>();
   /** Claimed, to be started in order. */
@@ -66,7 +46,6 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   /** Ended, to be written. */
   #ended: Run[] = [];
   #running = 0;
-  #turn = 0;
   #isWriting = false;
   #isStopping = false;
   #isOver = false;
@@ -83,7 +62,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   constructor(host: WorkerHost, lanes: readonly Lane[], terms: WorkTerms) {
     this.#host = host;
     this.#terms = terms;
-    this.#lanes = [];
+    this.#lanes = new Lanes(host.loops.feed, () => this.#pump());
     this.#stopped.promise.catch(() => {}); // whoever waits for it is told; `error` tells the others
     if (terms.signal?.aborted) {
       this.#isStopping = true;
@@ -113,11 +92,12 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   addLane(lane: Lane): void {
-    this.#lanes.push(new OpenLane(lane, () => this.#pump()));
+    this.#lanes.add(lane);
     this.#pump();
   }
 
   stop(options?: { readonly timeout?: Duration | undefined }): Promise<void> {
+    assertKnown("stop", options, STOP);
     const timeout =
       options?.timeout === undefined ? undefined : toMilliseconds(options.timeout, "stop: timeout");
     this.#stopClaiming();
@@ -148,8 +128,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   leave(connection: Connection): void {
     // What is written already is as it is: these find their claims gone.
-    for (const { claimed } of this.#inFlight?.claimed ?? []) giveBackClaimed(connection, claimed);
     this.#last = settleRuns(connection, [...(this.#inFlight?.settling ?? []), ...this.#ended]);
+    for (const { claimed } of this.#inFlight?.claimed ?? []) giveBackClaimed(connection, claimed);
     for (const { job, outcome } of this.#runs) {
       if (outcome === undefined && job.lease.mayBeHeld) job.giveBackOn(connection);
     }
@@ -215,7 +195,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   /** Once `freed` of the slots will be free that are not yet. */
   #mayClaim(freed = 0): boolean {
     if (this.#isStopping || this.#runs.size - freed >= this.#terms.concurrency) return false;
-    return this.#lanes.some(({ isWaiting }) => !isWaiting);
+    return this.#lanes.isOpen;
   }
 
   async #round(): Promise<void> {
@@ -236,7 +216,6 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
       }),
     ]);
     if (this.#isOver) return;
-    this.#inFlight = undefined;
     const failures: unknown[] = [];
     if (settled.status === "fulfilled") {
       for (const [run, written] of settled.value) this.#written(run, written);
@@ -244,41 +223,24 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
       this.#ended.unshift(...settling);
       failures.push(settled.reason);
     }
+    if (this.#isOver) return; // by a listener
     if (claimed.status === "fulfilled") this.#claimed(claimed.value, failures);
     else failures.push(claimed.reason);
+    this.#inFlight = undefined;
     for (const failure of new Set(failures)) this.#failed(failure);
     this.#isWriting = false; // not before, or what is freed above would begin a round of its own
     if (this.#isStopping) this.#finishIfIdle();
     this.#pump();
   }
 
-  /** Free slots are shared out among the lanes that have jobs, beginning with another one each time. */
   #claimOn(connection: Connection, freed: number): ClaimedLane[] {
     if (!this.#mayClaim(freed)) return [];
-    let free = Math.min(this.#terms.concurrency - this.#runs.size + freed, CLAIMED_AT_ONCE);
-    const result: ClaimedLane[] = [];
-    const first = this.#turn++ % Math.max(this.#lanes.length, 1);
-    let lanes = [...this.#lanes.slice(first), ...this.#lanes.slice(0, first)].filter(
-      ({ isWaiting }) => !isWaiting,
-    );
-    while (free > 0 && lanes.length > 0) {
-      const filled: OpenLane[] = [];
-      for (const [index, open] of lanes.entries()) {
-        if (free === 0) break;
-        const share = Math.ceil(free / (lanes.length - index));
-        const claimed = open.lane.claim(connection, share);
-        free -= claimed.rows.length;
-        const isExhausted = claimed.rows.length < share;
-        result.push({ open, claimed, isExhausted });
-        if (!isExhausted) filled.push(open);
-      }
-      lanes = filled;
-    }
-    return result;
+    const free = this.#terms.concurrency - this.#runs.size + freed;
+    return this.#lanes.claim(connection, Math.min(free, CLAIMED_AT_ONCE));
   }
 
   #claimed(all: readonly ClaimedLane[], failures: unknown[]): void {
-    const { keeper, feed } = this.#host.loops;
+    const { keeper } = this.#host.loops;
     for (const { open, claimed, isExhausted } of all) {
       for (const row of claimed.rows) {
         const read = open.lane.read(row, claimed.claim);
@@ -293,11 +255,12 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
       }
       if (!isExhausted || this.#isStopping) continue;
       try {
-        open.isWaiting = feed.wait(open.lane.queue, open);
+        this.#lanes.wait(open);
       } catch (error) {
         failures.push(error);
       }
     }
+    this.#inFlight = undefined; // each has its run now
     for (const { claimed } of all) claimed.report();
     if (this.#isOver) return; // by a listener
     if (this.#isStopping) this.#giveBackUnstarted();
@@ -349,7 +312,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     if (this.#isStopping) return;
     this.#isStopping = true;
     this.#offAbort();
-    for (const open of this.#lanes) this.#host.loops.feed.cancel(open.lane.queue, open);
+    this.#lanes.close();
     clearImmediate(this.#starting);
     this.#giveBackUnstarted();
     this.#finishIfIdle();
@@ -387,7 +350,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
       this.fail(error);
       return;
     }
-    this.#host.report(error, `worker of ${this.#lanes.map(({ lane }) => lane.queue).join(", ")}`);
+    this.#host.report(error, `worker of ${this.#lanes.names}`);
     this.#pause ??= setTimeout(() => {
       this.#pause = undefined;
       this.#pump();
