@@ -1,3 +1,4 @@
+import type { Liveness } from "../liveness/liveness.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Alarms } from "../wake/alarms.ts";
@@ -22,16 +23,18 @@ export interface ClaimLoop {
 /** The claim loops of one honkbun handle. While there are any, they are woken and their jobs are looked after. */
 export class ClaimLoops implements Feed {
   readonly #hub: WakeHub;
+  readonly #liveness: Liveness;
   readonly feed: ReadyFeed;
   readonly keeper: ClaimKeeper;
   readonly alarms: Alarms;
   readonly #running = new Set<ClaimLoop>();
 
-  constructor(hub: WakeHub, feed: ReadyFeed, keeper: ClaimKeeper, alarms: Alarms) {
+  constructor(hub: WakeHub, feed: ReadyFeed, keeper: ClaimKeeper, alarms: Alarms, liveness: Liveness) {
     this.#hub = hub;
     this.feed = feed;
     this.keeper = keeper;
     this.alarms = alarms;
+    this.#liveness = liveness;
   }
 
   get all(): readonly ClaimLoop[] {
@@ -44,6 +47,7 @@ export class ClaimLoops implements Feed {
       this.#hub.add(this);
       this.feed.attach();
       this.keeper.attach();
+      this.#liveness.start();
     }
     this.#running.add(loop);
   }
@@ -75,6 +79,7 @@ export class ClaimLoops implements Feed {
     this.#hub.remove(this);
     this.feed.detach();
     this.keeper.detach();
+    this.#liveness.stop();
   }
 
   get followsLoops(): boolean {

@@ -60,6 +60,31 @@ export function sweepQueue(connection: Connection, queue: string, now: number, o
   return true;
 }
 
+/**
+ * Makes the claims of a handle whose process is gone pending again; those without attempts left are buried by the next claim.
+ * Takes some milliseconds at most; false when there is more.
+ */
+export function releaseHandle(
+  connection: Connection,
+  handle: string,
+  pid: number,
+  now: number,
+  onSwept: (event: Failure, job: AttemptRow & { readonly queue: string }, error: Error) => void,
+): boolean {
+  const { releaseHandle: release } = connection.use(prepareQueueStatements);
+  const end = performance.now() + SWEEP_TIME;
+  for (;;) {
+    const released = release.all(handle, SWEEP_PORTION);
+    for (const job of released) {
+      const error = new Error(`the process ${pid} of its worker is gone`);
+      recordError(connection, job, error, now);
+      if (job.attempts < job.max_attempts) onSwept("job:retried", job, error);
+    }
+    if (released.length < SWEEP_PORTION) return true;
+    if (performance.now() >= end) return false;
+  }
+}
+
 /** True when there may be more. */
 function sweepPortion(connection: Connection, queue: string, now: number, onSwept: OnSwept): boolean {
   const { release, exhausted, expired } = connection.use(prepareQueueStatements);

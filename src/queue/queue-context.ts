@@ -1,5 +1,7 @@
 import type { Clock } from "../clock.ts";
-import type { Emitter } from "../events.ts";
+import type { Emitter, JobEvent } from "../events.ts";
+import { Liveness } from "../liveness/liveness.ts";
+import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { Alarms } from "../wake/alarms.ts";
 import type { WakeHub } from "../wake/hub.ts";
@@ -8,6 +10,7 @@ import { ClaimKeeper } from "./claim-keeper.ts";
 import { ClaimLoops } from "./claim-loops.ts";
 import { SharedInsertion } from "./insertion.ts";
 import type { JobContext } from "./job.ts";
+import { releaseHandle } from "./operations.ts";
 import type { QueueTerms } from "./queue-options.ts";
 import { ReadyFeed } from "./ready-feed.ts";
 import { WatchFeed } from "./watch.ts";
@@ -21,8 +24,9 @@ export interface QueueContext {
   readonly insertion: SharedInsertion;
   readonly emit: JobContext["emit"];
   readonly report: (error: unknown, where: string) => void;
-  /** Unique in all processes, for ever. */
-  nonce(): string;
+  readonly liveness: Liveness;
+  /** The worker id of a claim that is made now: the label, and what is unique in all processes, for ever. */
+  workerId(connection: Connection, label: string | number): string;
 }
 
 /** Milliseconds for which a claim holds by default: one that its loop or batch makes, and one that a worker renews. */
@@ -38,26 +42,34 @@ export function jobContext(context: QueueContext, queue: string, terms: QueueTer
 
 export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Emitter): QueueContext {
   const report = (error: unknown, where: string): void => emitter.emit("error", { error, where });
+  const liveness = new Liveness(pool, report);
+  const emit: JobContext["emit"] = (event, job) => emitter.emit(event, job);
+  liveness.onDead((connection, handle, pid) => {
+    const freed: JobEvent[] = [];
+    const isDone = releaseHandle(connection, handle, pid, clock(), (_, { id, queue, attempts }, error) => {
+      freed.push({ id, queue, attempt: attempts, error });
+    });
+    return { isDone, report: () => freed.forEach((job) => void emit("job:retried", job)) };
+  });
+  let count = 0;
   return {
     pool,
     clock,
+    liveness,
     loops: new ClaimLoops(
       hub,
       new ReadyFeed(pool, hub, clock),
       new ClaimKeeper(pool, hub, clock, report),
       new Alarms(hub, clock),
+      liveness,
     ),
     watches: new WatchFeed(pool, hub, clock),
     insertion: new SharedInsertion(pool.loops),
-    emit: (event, job) => emitter.emit(event, job),
+    emit,
     report,
-    nonce: nonces(),
+    workerId: (connection, label) => {
+      liveness.register(connection);
+      return `${label}~${liveness.handle}.${(count++).toString(36)}`;
+    },
   };
-}
-
-/** Text that is unique in all processes, for ever: a random part for the handle, and a count. */
-function nonces(): () => string {
-  const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
-  let count = 0;
-  return () => `${random}.${(count++).toString(36)}`;
 }

@@ -367,7 +367,7 @@ export class Queue<In, Out = In, R = unknown> {
   #claimOn(connection: Connection, count: number, terms: ClaimTerms, isPatient: boolean): Claimed {
     return this.#claiming.claim(connection, {
       count,
-      workerId: `${terms.label}~${this.#context.nonce()}`,
+      workerId: this.#context.workerId(connection, terms.label),
       visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout ?? CLAIM_VISIBILITY,
       isPatient,
     });

@@ -79,6 +79,8 @@ export interface QueueStatements {
   readonly forgetProgress: Statement<never, [string]>;
   /** Makes expired claims pending: queue, now in seconds, at most so many. */
   readonly release: Statement<AttemptRow, [string, number, number]>;
+  /** Makes claims of a handle pending: handle, at most so many. */
+  readonly releaseHandle: Statement<AttemptRow & { readonly queue: string }, [string, number]>;
   readonly exhausted: Statement<AttemptRow, [string, number]>;
   readonly expired: Statement<AttemptRow, [string, number, number]>;
 }
@@ -216,6 +218,13 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at >= ''
          LIMIT ?3)
        RETURNING id, attempts, max_attempts`,
+    ),
+    // In the order of the index on claims, so that only those are looked at.
+    releaseHandle: connection.prepare(
+      `UPDATE _honker_live SET state = 'pending' WHERE id IN (
+         SELECT id FROM _honker_live WHERE state = 'processing' AND instr(worker_id, '~' || ?1 || '.') > 0
+         ORDER BY queue, claim_expires_at LIMIT ?2)
+       RETURNING id, queue, attempts, max_attempts`,
     ),
     exhausted: connection.prepare(
       `SELECT id, attempts, max_attempts FROM _honker_live WHERE ${EXHAUSTED} LIMIT ?2`,

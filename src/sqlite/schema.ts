@@ -188,5 +188,13 @@ export const QUEUE_TABLES = `
     paused INTEGER NOT NULL DEFAULT 0
   ) WITHOUT ROWID;
 
+  -- honkbun handles that hold something, and their processes: pid, when it was started, and where that means anything
+  CREATE TABLE IF NOT EXISTS _honkbun_handles (
+    handle TEXT PRIMARY KEY,
+    pid INTEGER NOT NULL,
+    started_at TEXT NOT NULL,
+    scope TEXT NOT NULL
+  ) WITHOUT ROWID;
+
   CREATE INDEX IF NOT EXISTS _honkbun_dead_queue ON _honker_dead(queue);
 `;

@@ -54,7 +54,7 @@ export class TaskLane implements Lane<TaskJob<unknown>> {
     const timeouts = this.#tasks.values().map(({ terms }) => terms.jobs.visibilityTimeout ?? WORK_VISIBILITY);
     return this.#claiming.claim(connection, {
       count,
-      workerId: `${this.#work.label}~${this.#context.nonce()}`,
+      workerId: this.#context.workerId(connection, this.#work.label),
       visibilityTimeout: Math.max(...timeouts),
       isPatient: false,
     });

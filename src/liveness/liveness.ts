@@ -1,0 +1,133 @@
+import type { Connection, Statement } from "../sqlite/connection.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import { judge, ownIdentity } from "./process-identity.ts";
+
+/** Milliseconds between two looks whether the others are still there. */
+const INTERVAL = 400;
+
+/** Frees, in bounded portions, what a handle held whose process is gone. */
+export type Retire = (connection: Connection, handle: string, pid: number) => Retired;
+
+export interface Retired {
+  /** Whether that is all. */
+  readonly isDone: boolean;
+  /** To be called once it is committed. */
+  readonly report: () => void;
+}
+
+/**
+ * Which honkbun handles hold something, by the processes that they are in. Each that waits for what others hold looks now
+ * and then whether their processes are still there, which writes nothing, and frees what the dead have left.
+ */
+export class Liveness {
+  /** Unique to this handle, in all processes, for ever. */
+  readonly handle: string = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
+  readonly #pool: Pool;
+  readonly #report: (error: unknown, where: string) => void;
+  readonly #retires: Retire[] = [];
+  #isRegistered = false;
+  #isRetiring = false;
+  #timer: Timer | undefined;
+
+  constructor(pool: Pool, report: (error: unknown, where: string) => void) {
+    this.#pool = pool;
+    this.#report = report;
+  }
+
+  /** What is to be done for each handle that is found dead. */
+  onDead(retire: Retire): void {
+    this.#retires.push(retire);
+  }
+
+  /** To be called in each transaction that lets this handle hold something. */
+  register(connection: Connection): void {
+    if (this.#isRegistered || this.#pool.path === null) return;
+    const own = ownIdentity();
+    if (own === null) return; // who cannot be judged by others has its claims expire
+    connection.use(prepareLivenessStatements).register.run(this.handle, own.pid, own.startedAt, own.scope);
+    // The transaction may roll back; that it has not is seen later.
+    setImmediate(() => {
+      if (!this.#pool.isClosed) this.#isRegistered = this.#others(true).length > 0;
+    });
+  }
+
+  /** Looks now, and from now on. In memory there is nobody else. */
+  start(): void {
+    if (this.#pool.path === null || this.#timer !== undefined) return;
+    this.#timer = setInterval(() => this.#look(), INTERVAL);
+    this.#timer.unref();
+    setImmediate(() => this.#look());
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #look(): void {
+    if (this.#timer === undefined || this.#isRetiring || this.#pool.isClosed) return;
+    try {
+      const dead = this.#others().filter(({ pid, started_at, scope }) => {
+        return judge({ pid, startedAt: started_at, scope }) === "dead";
+      });
+      if (dead.length > 0) void this.#retire(dead);
+    } catch (error) {
+      this.#report(error, "liveness"); // the next look tries again
+    }
+  }
+
+  async #retire(dead: readonly Row[]): Promise<void> {
+    this.#isRetiring = true;
+    try {
+      for (const { handle, pid } of dead) {
+        for (let isDone = false; !isDone;) {
+          const retired = await this.#pool.loops.write((connection) => {
+            const all = this.#retires.map((retire) => retire(connection, handle, pid));
+            if (all.every((one) => one.isDone)) connection.use(prepareLivenessStatements).remove.run(handle);
+            return all;
+          });
+          for (const { report } of retired) report();
+          isDone = retired.every((one) => one.isDone);
+        }
+      }
+    } catch (error) {
+      if (!this.#pool.isClosed) this.#report(error, "liveness");
+    } finally {
+      this.#isRetiring = false;
+    }
+  }
+
+  #others(own = false): Row[] {
+    return this.#pool.readCommitted((connection) => {
+      const { others, self } = connection.use(prepareLivenessStatements);
+      return (own ? self : others).all(this.handle);
+    });
+  }
+}
+
+interface Row {
+  readonly handle: string;
+  readonly pid: number;
+  readonly started_at: string;
+  readonly scope: string;
+}
+
+interface LivenessStatements {
+  /** handle, pid, when it was started, scope. */
+  readonly register: Statement<never, [string, number, string, string]>;
+  readonly self: Statement<Row, [string]>;
+  readonly others: Statement<Row, [string]>;
+  readonly remove: Statement<never, [string]>;
+}
+
+function prepareLivenessStatements(connection: Connection): LivenessStatements {
+  const columns = "handle, pid, started_at, scope";
+  return {
+    register: connection.prepare(
+      `INSERT OR IGNORE INTO _honkbun_handles (${columns}) VALUES (?1, ?2, ?3, ?4)`,
+    ),
+    self: connection.prepare(`SELECT ${columns} FROM _honkbun_handles WHERE handle = ?1`),
+    others: connection.prepare(`SELECT ${columns} FROM _honkbun_handles WHERE handle <> ?1`),
+    remove: connection.prepare("DELETE FROM _honkbun_handles WHERE handle = ?1"),
+  };
+}
