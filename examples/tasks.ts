@@ -78,7 +78,7 @@ async function main(): Promise<void> {
   console.log(`main     cancelled: ${cancelled.cancel()}`);
   cleanUp.enqueue();
 
-  while (cleanUp.queue.counts().ready + cleanUp.queue.counts().processing > 0) await Bun.sleep(5);
+  while (cleanUp.queue.list().length > 0) await Bun.sleep(5);
   child.kill("SIGTERM");
   await child.exited;
   db.close();

@@ -47,8 +47,10 @@ if (folder !== undefined) {
     to: `${name}@example.com`,
   }));
   emails.enqueueMany(all);
-  while (emails.counts().dead + [...calls.values()].length < all.length + 1) await Bun.sleep(5);
-  while (emails.counts().ready + emails.counts().delayed + emails.counts().processing > 0) await Bun.sleep(5);
+  for (let left = all.length; left > 0; await Bun.sleep(5)) {
+    const { ready, delayed, processing } = emails.counts();
+    left = ready + delayed + processing;
+  }
   process.kill(process.pid, "SIGTERM");
 }
 await worker.stopped;

@@ -87,6 +87,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #pubsub: PubSub;
   readonly #queues: QueueContext;
   readonly #tasks: Tasks;
+  #isClosing = false;
 
   /** @internal */
   constructor(file: string | Database, options: OpenOptions) {
@@ -257,9 +258,10 @@ export class Honkbun implements Disposable, AsyncDisposable {
    * Waits for the write lock to do so, at most `busyTimeout`. Idempotent.
    */
   close(): void {
-    if (this.#pool.isClosed) return;
+    if (this.#isClosing) return; // closed, or by a listener of what closing does
     if (this.#pool.writer.inTransaction)
       throw new ClosedError("close: db.transaction is running; close after it");
+    this.#isClosing = true;
     this.#pubsub.close();
     const { loops, report } = this.#queues;
     loops.endNow(loops.all, this.#pool, new ClosedError("this honkbun handle was closed"), report);

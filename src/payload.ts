@@ -104,12 +104,23 @@ function describe(issues: readonly SchemaIssue[]): string {
     .join("; ");
 }
 
-/** The message of whatever was thrown. */
+/** The message of whatever was thrown: what an application throws may be anything, and is stored. */
 export function messageOf(error: unknown): string {
-  if (error instanceof Error) return error.message;
   try {
-    return String(error);
+    const message = error instanceof Error ? error.message : error;
+    if (typeof message === "string") return message.toWellFormed();
+    return typeof message === "object" && message !== null ? JSON.stringify(message) : String(message);
   } catch {
-    return show(error); // an object that has no text
+    return "something without a message"; // a proxy that was revoked, a getter that throws
+  }
+}
+
+/** Its stack, if it has one. */
+export function stackOf(error: unknown): string | null {
+  try {
+    const stack = error instanceof Error ? error.stack : null;
+    return typeof stack === "string" ? stack.toWellFormed() : null;
+  } catch {
+    return null;
   }
 }

@@ -8,29 +8,28 @@ export interface Target {
 
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
-const targets = new Set<Target>();
-let isStopping = false;
+/** Whether each was told to stop. */
+const targets = new Map<Target, boolean>();
 
 /** Until `offTermination`, the process no longer ends by these signals itself. */
 export function onTermination(target: Target): void {
   if (targets.size === 0) for (const signal of SIGNALS) process.on(signal, onSignal);
-  targets.add(target);
+  targets.set(target, false);
 }
 
 export function offTermination(target: Target): void {
   if (!targets.delete(target) || targets.size > 0) return;
-  isStopping = false;
   for (const signal of SIGNALS) process.off(signal, onSignal);
 }
 
 function onSignal(signal: NodeJS.Signals): void {
   const all = [...targets];
-  if (!isStopping) {
-    isStopping = true;
-    for (const target of all) target.stop();
+  if (all.some(([, isTold]) => !isTold)) {
+    for (const [target] of all) targets.set(target, true);
+    for (const [target, isTold] of all) if (!isTold) target.stop();
     return;
   }
-  for (const target of all) {
+  for (const [target] of all) {
     target.kill();
     offTermination(target);
   }

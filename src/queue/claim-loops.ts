@@ -16,8 +16,8 @@ export interface ClaimLoop {
   end(): void;
   /** Writes what becomes of the jobs that are still held. */
   leave(connection: Connection): void;
-  /** That is written, or cannot be. */
-  left(reason: Error): void;
+  /** That is committed, or could not be written. */
+  left(reason: Error, isWritten: boolean): void;
 }
 
 /** The claim loops of one honkbun handle. While there are any, they are woken and their jobs are looked after. */
@@ -60,17 +60,19 @@ export class ClaimLoops implements Feed {
     report: (error: unknown, where: string) => void,
   ): void {
     for (const loop of loops) loop.end();
+    let isWritten = false;
     try {
       // Where it is in vain, their visibility timeout gives them back.
       if (loops.length > 0 && pool.checkFailure() === null) {
-        pool.writeLast((connection) => {
+        isWritten = pool.writeLast((connection) => {
           for (const loop of loops) loop.leave(connection);
         });
+        if (!isWritten) throw new Error("jobs cannot be given back: the only connection is in a transaction");
       }
     } catch (error) {
       report(error, "close");
     }
-    for (const loop of loops) loop.left(reason);
+    for (const loop of loops) loop.left(reason, isWritten);
   }
 
   /** A loop has ended and holds nothing more. */

@@ -1,7 +1,11 @@
 import type { Connection } from "../sqlite/connection.ts";
+import { inSavepoint, isInTransaction } from "../sqlite/transaction.ts";
 import type { Claimed } from "./claiming.ts";
 import type { Lane } from "./lane.ts";
 import type { ReadyFeed, Waiter } from "./ready-feed.ts";
+
+/** Milliseconds for which a lane is passed over whose claim has failed, for want of a disk, say. */
+const PAUSE_AFTER_ERROR = 1_000;
 
 /** What was claimed for one lane. */
 export interface ClaimedLane {
@@ -16,6 +20,7 @@ export class OpenLane implements Waiter {
   readonly lane: Lane;
   readonly #wake: () => void;
   isWaiting = false;
+  #pause: Timer | undefined;
 
   constructor(lane: Lane, wake: () => void) {
     this.lane = lane;
@@ -23,8 +28,20 @@ export class OpenLane implements Waiter {
   }
 
   ready(): void {
+    clearTimeout(this.#pause);
     this.isWaiting = false;
     this.#wake();
+  }
+
+  /** Something is wrong with its claims: it is tried again after a while. */
+  pause(): void {
+    this.isWaiting = true;
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => this.ready(), PAUSE_AFTER_ERROR);
+  }
+
+  close(): void {
+    clearTimeout(this.#pause);
   }
 }
 
@@ -33,7 +50,8 @@ export class Lanes {
   readonly #feed: ReadyFeed;
   readonly #wake: () => void;
   readonly #all: OpenLane[] = [];
-  #turn = 0;
+  /** Who was served last: the one after it comes first next time. */
+  #served: OpenLane | undefined;
 
   /** `wake` is called when a lane has something to claim again. */
   constructor(feed: ReadyFeed, wake: () => void) {
@@ -54,22 +72,33 @@ export class Lanes {
     this.#all.push(new OpenLane(lane, this.#wake));
   }
 
-  /** Free slots are shared out among the lanes that have jobs, beginning with another one each time. */
-  claim(connection: Connection, slots: number): ClaimedLane[] {
+  /**
+   * Free slots are shared out among the lanes that have jobs, in turn. A lane whose claim fails is told to `failed`, and
+   * passed over for a while; the others go on.
+   */
+  claim(connection: Connection, slots: number, failed: (error: unknown) => void): ClaimedLane[] {
     const result: ClaimedLane[] = [];
-    const first = this.#turn++ % Math.max(this.#all.length, 1);
-    const rotated = [...this.#all.slice(first), ...this.#all.slice(0, first)];
+    const next = this.#served === undefined ? 0 : this.#all.indexOf(this.#served) + 1;
+    const rotated = [...this.#all.slice(next), ...this.#all.slice(0, next)];
     let lanes = rotated.filter(({ isWaiting }) => !isWaiting);
     for (let free = slots; free > 0 && lanes.length > 0;) {
       const filled: OpenLane[] = [];
       for (const [index, open] of lanes.entries()) {
         if (free === 0) break;
         const share = Math.ceil(free / (lanes.length - index));
-        const claimed = open.lane.claim(connection, share);
-        free -= claimed.rows.length;
-        const isExhausted = claimed.rows.length < share;
-        result.push({ open, claimed, isExhausted });
-        if (!isExhausted) filled.push(open);
+        try {
+          // What is claimed already stays, whatever happens to this one.
+          const claimed = inSavepoint(connection, () => open.lane.claim(connection, share));
+          free -= claimed.rows.length;
+          if (claimed.rows.length > 0) this.#served = open;
+          const isExhausted = claimed.rows.length < share;
+          result.push({ open, claimed, isExhausted });
+          if (!isExhausted) filled.push(open);
+        } catch (error) {
+          if (!isInTransaction(connection.handle)) throw error; // SQLite gave the whole transaction up
+          open.pause();
+          failed(error);
+        }
       }
       lanes = filled;
     }
@@ -83,6 +112,9 @@ export class Lanes {
 
   /** No lane wakes any more. */
   close(): void {
-    for (const open of this.#all) this.#feed.cancel(open.lane.queue, open);
+    for (const open of this.#all) {
+      this.#feed.cancel(open.lane.queue, open);
+      open.close();
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { toUnixSeconds } from "../clock.ts";
 import { JobExpiredError } from "../errors.ts";
-import { messageOf } from "../payload.ts";
+import { messageOf, stackOf } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Claim } from "./lease.ts";
 import { type AttemptRow, type DeadlineRow, type LiveRow, prepareQueueStatements } from "./statements.ts";
@@ -111,7 +111,7 @@ function sweepPortion(connection: Connection, queue: string, now: number, onSwep
 /** Jobs that somebody has given an id which no number here can hold: nobody could ever settle them. */
 function buryUnsafe(connection: Connection, queue: string, now: number): void {
   const { copyUnsafe, removeUnsafe } = connection.use(prepareQueueStatements);
-  const reason = `its id is larger than ${Number.MAX_SAFE_INTEGER}`;
+  const reason = `its id is more than a number can hold: beyond ${Number.MAX_SAFE_INTEGER}`;
   if (copyUnsafe.run(queue, reason, toUnixSeconds(now)).changes > 0) removeUnsafe.run(queue);
 }
 
@@ -261,8 +261,7 @@ function recordError(
   now: number,
 ): void {
   if (error === undefined) return;
-  const stack = error instanceof Error ? (error.stack ?? null) : null;
   const { insertError, markHistory } = connection.use(prepareQueueStatements);
-  insertError.run(id, attempts, messageOf(error), stack, now);
+  insertError.run(id, attempts, messageOf(error), stackOf(error), now);
   markHistory.run(id);
 }

@@ -39,7 +39,8 @@ export async function waitResult<R>(
   { signal, timeout }: { readonly signal: AbortSignal | undefined; readonly timeout: number | undefined },
 ): Promise<R> {
   signal?.throwIfAborted();
-  const { pool, alarms, queue } = host;
+  const { pool, alarms, queue, clock } = host;
+  const start = clock();
   // A job that was enqueued in the open transaction is known after it.
   await new Promise<void>((resolve) => pool.onEnd({ committed: resolve, rolledBack: resolve }));
   for (;;) {
@@ -51,8 +52,11 @@ export async function waitResult<R>(
       failure = { reason: signal?.reason };
       watch.end();
     });
+    if (found.expiresAt !== null) {
+      alarms.set(found, found.expiresAt * 1_000 - clock(), () => watch.end()); // and look again
+    }
     if (timeout !== undefined) {
-      alarms.set(watch, timeout, () => {
+      alarms.set(watch, timeout - (clock() - start), () => {
         failure = {
           reason: new WaitTimeoutError(`job ${id} of ${queue} had no result within ${timeout} ms (timeout)`),
         };
@@ -64,14 +68,18 @@ export async function waitResult<R>(
     } finally {
       offAbort();
       alarms.clear(watch);
+      alarms.clear(found);
     }
     if (failure !== undefined) throw failure.reason;
     if (pool.isClosed) throw new ClosedError("this honkbun handle was closed");
   }
 }
 
-/** What there is of a result; `isLive` when there is none yet. */
-function read<R>(host: ResultHost<R>, id: number): { readonly result: R } | { readonly isLive: true } {
+/** What there is of a result; when there is none yet, when the job will expire, in seconds. */
+function read<R>(
+  host: ResultHost<R>,
+  id: number,
+): { readonly result: R } | { readonly expiresAt: number | null } {
   const { pool, clock, queue, resultSchema, mayBeKept } = host;
   const job = `job ${id} of ${queue}`;
   return pool.readCommitted((connection) => {
@@ -79,10 +87,14 @@ function read<R>(host: ResultHost<R>, id: number): { readonly result: R } | { re
       .use(prepareResultStatements)
       .ending.get(queue, id, toUnixSeconds(clock())) as EndingRow;
     if (row.is_live === 1) {
+      // Nobody can claim it any more, though it may be long until somebody buries it.
+      if (row.state === "pending" && row.expires_at !== null && row.expires_at <= toUnixSeconds(clock())) {
+        throw new JobExpiredError(`${job} was not claimed before it expired`);
+      }
       if (row.keep_result === null && !mayBeKept) {
         throw new ResultNotKeptError(`${job}: its result is not kept; give its queue a keepResult`);
       }
-      return { isLive: true };
+      return { expiresAt: row.state === "pending" ? row.expires_at : null };
     }
     if (row.has_result === 1) {
       if (row.result === null) return { result: undefined as R };
@@ -112,6 +124,8 @@ function failureOf(
 
 interface EndingRow {
   readonly is_live: number;
+  readonly state: string | null;
+  readonly expires_at: number | null;
   readonly keep_result: number | null;
   readonly has_result: number;
   readonly result: string | null;
@@ -132,7 +146,8 @@ interface ResultStatements {
 function prepareResultStatements(connection: Connection): ResultStatements {
   return {
     ending: connection.prepare(
-      `SELECT live.id IS NOT NULL AS is_live, live.keep_result AS keep_result,
+      `SELECT live.id IS NOT NULL AS is_live, live.state AS state, live.expires_at AS expires_at,
+         live.keep_result AS keep_result,
          result.job_id IS NOT NULL AS has_result, result.value AS result,
          cancelled.id IS NOT NULL AS is_cancelled,
          dead.attempts AS attempts, dead.last_error AS last_error, dead.died_at AS died_at,
@@ -141,6 +156,7 @@ function prepareResultStatements(connection: Connection): ResultStatements {
        LEFT JOIN _honker_live AS live ON live.id = wanted.id AND live.queue = ?1
        LEFT JOIN _honker_results AS result
          ON result.job_id = wanted.id AND (result.expires_at IS NULL OR result.expires_at > ?3)
+           AND NOT EXISTS (SELECT 1 FROM _honkbun_completed WHERE id = wanted.id AND queue <> ?1)
        LEFT JOIN _honkbun_cancelled AS cancelled ON cancelled.id = wanted.id AND cancelled.queue = ?1
        LEFT JOIN _honker_dead AS dead ON dead.id = wanted.id AND dead.queue = ?1`,
     ),

@@ -25,6 +25,8 @@ export interface RunHost {
   readonly clock: Clock;
   readonly alarms: Alarms;
   /** The handler has ended, or is no longer waited for. */
+  handlerEnded(run: Run): void;
+  /** What became of the job is to be written. */
   ended(run: Run): void;
   /** The claim is settled, or lost. */
   released(run: Run): void;
@@ -37,10 +39,14 @@ export class Run {
   readonly job: Job<unknown>;
   readonly #lane: Lane;
   readonly #host: RunHost;
-  #isRunning = false;
+  /** When the handler was started and ended, by `performance.now()`. */
+  #startedAt: number | undefined;
+  #endedAt = 0;
   /** The worker has no more time: what fails now is given back. */
   #isGivenUp = false;
   #outcome: Outcome | undefined;
+  /** Then it does not matter how the handler ends. */
+  #isSettledByHandler = false;
 
   constructor(job: Job<unknown>, lane: Lane, host: RunHost) {
     this.job = job;
@@ -52,8 +58,13 @@ export class Run {
     });
   }
 
-  get isRunning(): boolean {
-    return this.#isRunning;
+  get wasStarted(): boolean {
+    return this.#startedAt !== undefined;
+  }
+
+  /** How long the handler took, in milliseconds. */
+  get duration(): number {
+    return this.#endedAt - (this.#startedAt ?? this.#endedAt);
   }
 
   get outcome(): Outcome | undefined {
@@ -63,22 +74,25 @@ export class Run {
   /** Calls the handler. */
   start(): void {
     const { job } = this;
-    this.#isRunning = true;
-    const timeout = this.#lane.timeout(job);
-    if (timeout !== undefined) this.#host.alarms.set(this, timeout, () => this.#timedOut(timeout));
+    this.#startedAt = performance.now();
     let result: unknown;
+    let isPromise: boolean;
     try {
+      const timeout = this.#lane.timeout(job);
+      if (timeout !== undefined) this.#host.alarms.set(this, timeout, () => this.#timedOut(timeout));
       result = this.#lane.run(job);
+      isPromise = isThenable(result);
     } catch (error) {
       this.#threw(error);
       return;
     }
-    if (isThenable(result)) {
+    if (!isPromise) this.#returned(result);
+    else {
       Promise.resolve(result).then(
         (value) => this.#returned(value),
         (error) => this.#threw(error),
       );
-    } else this.#returned(result);
+    }
   }
 
   /** Its handler cannot be given what is stored. */
@@ -108,7 +122,8 @@ export class Run {
     }
   }
 
-  #threw(error: unknown): void {
+  #threw(thrown: unknown): void {
+    const error = presentable(thrown);
     if (this.#isGivenUp && !(error instanceof UnrecoverableError)) this.#end(GIVEN_BACK);
     else {
       const { reason } = this.job.lease;
@@ -129,22 +144,37 @@ export class Run {
 
   #reverted(): void {
     if (this.#outcome === undefined) return; // the handler has yet to end
-    this.#outcome = {
-      kind: "failed",
-      error: new Error("the transaction on which the handler settled the job was rolled back"),
-    };
+    if (this.#outcome.kind === "completed") {
+      const error = new Error("the transaction on which the handler settled the job was rolled back");
+      this.#outcome = { kind: "failed", error };
+    }
     this.#host.ended(this);
   }
 
   #end(outcome: Outcome): void {
-    if (this.#outcome !== undefined) {
-      this.#host.late(this, outcome);
+    const before = this.#outcome;
+    if (before !== undefined) {
+      // What finishes while it waits to be given back need not be done again.
+      if (before.kind === "given back" && outcome.kind === "completed") this.#outcome = outcome;
+      else if (!this.#isSettledByHandler) this.#host.late(this, outcome);
       return;
     }
     this.#outcome = outcome;
-    this.#isRunning = false;
+    this.#isSettledByHandler = this.job.settled;
+    this.#endedAt = performance.now();
     this.#host.alarms.clear(this);
+    if (this.wasStarted) this.#host.handlerEnded(this);
     this.#host.ended(this);
+  }
+}
+
+/** What was thrown, or where it cannot even be looked at (a proxy that was revoked), something that says so. */
+function presentable(thrown: unknown): unknown {
+  try {
+    if (thrown instanceof Error) void thrown.name;
+    return thrown;
+  } catch (cause) {
+    return new Error("the handler threw something without a message", { cause });
   }
 }
 

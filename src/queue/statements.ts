@@ -98,6 +98,8 @@ export const LEVELS: string = `
     FROM level WHERE level.priority IS NOT NULL
   )`;
 
+const LARGEST = Number.MAX_SAFE_INTEGER;
+const UNSAFE = `(id > ${LARGEST} OR id < ${-LARGEST}) AND queue = ?1`;
 const TAKEN = "id, payload, priority, attempts, max_attempts, created_at, due, keep_result";
 
 const NEXT_DUE = `(SELECT due FROM _honker_live WHERE ${WAITING} AND priority = level.priority ORDER BY due LIMIT 1)`;
@@ -109,7 +111,7 @@ export const COPIED =
 export function prepareQueueStatements(connection: Connection): QueueStatements {
   // Jobs that have expired are not left out here: whoever finds them in front frees them, instead of passing over them
   // again and again.
-  const due = `${WAITING} AND due <= ?2 AND id <= ${Number.MAX_SAFE_INTEGER}`;
+  const due = `${WAITING} AND due <= ?2 AND id BETWEEN ${-LARGEST} AND ${LARGEST}`;
   const wanted = "id IN (SELECT value FROM json_each(?1))";
   return {
     // Priority by priority: one ORDER BY over the queue would walk every delayed job of a higher priority.
@@ -187,10 +189,8 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     copyToDead: connection.prepare(copyToDead("id IN (SELECT value FROM json_each(?3))", "?1", "?2")),
     remove: connection.prepare(`DELETE FROM _honker_live WHERE ${wanted}`),
-    copyUnsafe: connection.prepare(copyToDead(`id > ${Number.MAX_SAFE_INTEGER} AND queue = ?1`, "?2", "?3")),
-    removeUnsafe: connection.prepare(
-      `DELETE FROM _honker_live WHERE id > ${Number.MAX_SAFE_INTEGER} AND queue = ?1`,
-    ),
+    copyUnsafe: connection.prepare(copyToDead(UNSAFE, "?2", "?3")),
+    removeUnsafe: connection.prepare(`DELETE FROM _honker_live WHERE ${UNSAFE}`),
     saveProgress: connection.prepare(
       `INSERT INTO _honkbun_progress (job_id, value)
        SELECT id, ?1 FROM _honker_live WHERE id = ?2 AND worker_id = ?3

@@ -13,6 +13,12 @@ export interface WorkOptions extends SignalOption {
    * failed. Default: as long as it likes.
    */
   readonly timeout?: Duration | undefined;
+  /**
+   * How many jobs are claimed ahead of those that run, so that short handlers need not wait for a transaction each.
+   * `"auto"` (default): a few milliseconds of work, none for handlers that take longer. What waits is given back when its turn
+   * does not come soon.
+   */
+  readonly prefetch?: "auto" | number | undefined;
   /** SIGTERM and SIGINT stop the worker; a second one ends the process at once, and gives back what runs. Default false. */
   readonly signals?: boolean | undefined;
   /** A label for people who read the table; not an identity. Default: the process id. */
@@ -29,6 +35,9 @@ const WORK_OPTIONS = z.strictObject({
   signal: signal.optional(),
   concurrency: z.int().min(1).max(10_000).optional(),
   timeout: duration.optional(),
+  prefetch: z
+    .union([z.literal("auto"), z.int().min(0).max(1_000)], 'must be "auto" or an integer from 0 to 1000')
+    .optional(),
   signals: z.boolean().optional(),
   name: z.string().optional(),
 }) as z.ZodType<WorkOptions>;
@@ -38,6 +47,7 @@ export interface WorkTerms {
   readonly signal: AbortSignal | undefined;
   readonly concurrency: number;
   readonly timeout: number | undefined;
+  readonly prefetch: "auto" | number;
   readonly signals: boolean;
   readonly label: string | number;
 }
@@ -49,6 +59,7 @@ export function readWorkOptions(options: WorkOptions | undefined): WorkTerms {
     signal: read.signal,
     concurrency: read.concurrency ?? 1,
     timeout: readTimeout(read.timeout, "work"),
+    prefetch: read.prefetch ?? "auto",
     signals: read.signals ?? false,
     label: read.name ?? process.pid,
   };

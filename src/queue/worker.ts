@@ -5,12 +5,14 @@ import { assertKnown } from "../options.ts";
 import { onAbort } from "../signal.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import { inSavepoint, isInTransaction } from "../sqlite/transaction.ts";
 import { offTermination, onTermination } from "../termination.ts";
 import type { Alarms } from "../wake/alarms.ts";
 import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
 import { giveBackClaimed } from "./claiming.ts";
 import type { Lane } from "./lane.ts";
 import { type ClaimedLane, Lanes } from "./lanes.ts";
+import { Prefetch } from "./prefetch.ts";
 import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
 import type { Worker, WorkTerms } from "./work-options.ts";
 
@@ -18,8 +20,14 @@ import type { Worker, WorkTerms } from "./work-options.ts";
 const CLAIMED_AT_ONCE = 500;
 /** Milliseconds for which handlers are started one after the other before the event loop has its turn. */
 const START_SLICE = 2;
+/** Milliseconds for which jobs that are claimed ahead wait for any of them to be started; then they are given back. */
+const PATIENCE = 10;
 /** After an error that is not expected, such as a full disk: tries again after so long. */
 const PAUSE_AFTER_ERROR = 1_000;
+/** Milliseconds for which the outcome of one job is tried to be written when only that fails; then its claim is left to expire. */
+const UNWRITABLE_FOR = 60_000;
+/** After the time to stop is over, what is left is written in so many milliseconds, or the worker has stopped all the same. */
+const LAST_WRITES = 250;
 
 const STOP = new Set(["timeout"]);
 
@@ -31,6 +39,12 @@ export interface WorkerHost {
   report(error: unknown, where: string): void;
 }
 
+/** Written by a transaction that may not be known to have ended. */
+interface InFlight {
+  readonly written: ReadonlyMap<Run, Written>;
+  readonly claimed: readonly ClaimedLane[];
+}
+
 /**
  * Runs jobs of one or more queues, so many at once. Each round is one transaction, shared with whatever else is written in
  * the same tick: the outcomes of the handlers that have ended, and claims for the slots that are free then.
@@ -39,21 +53,27 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   readonly #host: WorkerHost;
   readonly #terms: WorkTerms;
   readonly #lanes: Lanes;
-  /** Each occupies a slot until its outcome is committed. */
+  /** Each is claimed, and occupies a slot unless it is set aside, until its outcome is committed. */
   readonly #runs = new Set<Run>();
-  /** Claimed, to be started in order. */
-  #toStart: Run[] = [];
+  /** Claimed, to be started in order when there is a slot. */
+  readonly #toStart: Run[] = [];
+  readonly #prefetch: Prefetch;
   /** Ended, to be written. */
-  #ended: Run[] = [];
+  readonly #ended = new Set<Run>();
+  /** Whose outcome alone could not be written, and since when; tried again now and then. */
+  readonly #aside = new Map<Run, number>();
   #running = 0;
+  #started = 0;
+  #isStarting = false;
   #isWriting = false;
   #isStopping = false;
   #isOver = false;
-  #starting: NodeJS.Immediate | undefined;
+  #nextSlice: NodeJS.Immediate | undefined;
+  #impatience: Timer | undefined;
   #pause: Timer | undefined;
-  #last: Map<Run, Written> | undefined;
-  /** Settled and claimed by a transaction that may not be known to have ended. */
-  #inFlight: { readonly settling: readonly Run[]; readonly claimed: readonly ClaimedLane[] } | undefined;
+  #retry: Timer | undefined;
+  #inFlight: InFlight | undefined;
+  #last: ReadonlyMap<Run, Written> | undefined;
   readonly #stopped = Promise.withResolvers<void>();
   #offAbort: () => void = () => {};
   readonly #termination = { stop: () => void this.stop(), kill: () => this.#kill() };
@@ -62,6 +82,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   constructor(host: WorkerHost, lanes: readonly Lane[], terms: WorkTerms) {
     this.#host = host;
     this.#terms = terms;
+    this.#prefetch = new Prefetch(terms.prefetch, terms.concurrency);
     this.#lanes = new Lanes(host.loops.feed, () => this.#pump());
     this.#stopped.promise.catch(() => {}); // whoever waits for it is told; `error` tells the others
     if (terms.signal?.aborted) {
@@ -119,24 +140,23 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   end(): void {
-    this.#stopClaiming();
     this.#isOver = true;
-    clearTimeout(this.#pause);
-    clearImmediate(this.#starting);
+    this.#halt();
     for (const run of this.#runs) this.alarms.clear(run);
   }
 
   leave(connection: Connection): void {
-    // What is written already is as it is: these find their claims gone.
-    this.#last = settleRuns(connection, [...(this.#inFlight?.settling ?? []), ...this.#ended]);
+    this.#last = this.#settleOn(connection, [...this.#ended, ...this.#aside.keys()]);
+    // What is settled already is as it is.
     for (const { claimed } of this.#inFlight?.claimed ?? []) giveBackClaimed(connection, claimed);
     for (const { job, outcome } of this.#runs) {
       if (outcome === undefined && job.lease.mayBeHeld) job.giveBackOn(connection);
     }
   }
 
-  left(reason: Error): void {
-    for (const [run, written] of this.#last ?? []) this.#written(run, written);
+  left(reason: Error, isWritten: boolean): void {
+    for (const [run, written] of this.#inFlight?.written ?? []) this.#written(run, written);
+    if (isWritten) for (const [run, written] of this.#last ?? []) this.#written(run, written);
     for (const { job } of this.#runs) job.lease.lose(reason);
     this.#runs.clear();
     this.#finish();
@@ -150,22 +170,29 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     this.#finish(error);
   }
 
-  ended(run: Run): void {
-    const { lease } = run.job;
+  handlerEnded(run: Run): void {
     this.#running--;
+    this.#prefetch.took(run.duration);
+    if (!this.#isOver) this.#start();
+  }
+
+  ended(run: Run): void {
     if (this.#isOver) return;
+    const { lease } = run.job;
     if (lease.isLost) {
-      if (run.outcome !== undefined) this.late(run, run.outcome);
+      this.#tellLate(run);
       this.#free(run);
     } else if (!run.job.settled) {
-      this.#ended.push(run);
+      this.#ended.add(run);
       this.#pump();
     } else if (!lease.isUndecided) this.#free(run);
   }
 
   released(run: Run): void {
     this.#host.loops.keeper.drop(run.job);
-    if (run.outcome !== undefined) this.#free(run);
+    if (run.outcome === undefined) return; // its handler is still running
+    if (run.job.lease.isLost && this.#ended.has(run)) this.#tellLate(run);
+    this.#free(run);
   }
 
   late({ job }: Run, outcome: Outcome): void {
@@ -184,59 +211,92 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     );
   }
 
+  #tellLate(run: Run): void {
+    if (run.outcome !== undefined) this.late(run, run.outcome);
+  }
+
   /** Begins a round, unless one is under way, at whose end this is called again. */
   #pump(): void {
     if (this.#isWriting || this.#isOver || this.#pause !== undefined) return;
-    if (this.#ended.length === 0 && !this.#mayClaim()) return;
+    if (this.#ended.size === 0 && !this.#mayClaim()) return;
     this.#isWriting = true;
-    void this.#round();
+    this.#round().catch((error) => {
+      this.#isWriting = false;
+      this.#failed(error);
+    });
   }
 
   /** Once `freed` of the slots will be free that are not yet. */
   #mayClaim(freed = 0): boolean {
-    if (this.#isStopping || this.#runs.size - freed >= this.#terms.concurrency) return false;
-    return this.#lanes.isOpen;
+    return !this.#isStopping && this.#lanes.isOpen && this.#room(freed) > 0;
+  }
+
+  #room(freed: number): number {
+    return this.#terms.concurrency + this.#prefetch.count - (this.#runs.size - this.#aside.size) + freed;
   }
 
   async #round(): Promise<void> {
-    const { pool } = this.#host;
     let settling: Run[] = [];
-    let freed = 0;
-    const [settled, claimed] = await Promise.allSettled([
-      pool.loops.write((connection) => {
-        settling = [...settling, ...this.#ended.splice(0)]; // all that have ended by now
-        const written = settleRuns(connection, settling);
-        freed = settling.length;
-        return written;
-      }),
-      pool.loops.write((connection) => {
-        const lanes = this.#claimOn(connection, freed);
-        this.#inFlight = { settling, claimed: lanes };
-        return lanes;
-      }),
-    ]);
-    if (this.#isOver) return;
     const failures: unknown[] = [];
-    if (settled.status === "fulfilled") {
-      for (const [run, written] of settled.value) this.#written(run, written);
-    } else {
-      this.#ended.unshift(...settling);
-      failures.push(settled.reason);
+    try {
+      const { written, claimed } = await this.#host.pool.loops.write((connection): InFlight => {
+        settling = [...this.#ended]; // all that have ended by now
+        this.#ended.clear();
+        failures.length = 0;
+        const outcomes = this.#settleOn(connection, settling);
+        const lanes = this.#claimOn(connection, settling.length, (error) => failures.push(error));
+        this.#inFlight = { written: outcomes, claimed: lanes };
+        return this.#inFlight;
+      });
+      if (this.#isOver) return;
+      this.#setAside(settling.filter((run) => !written.has(run)));
+      for (const [run, what] of written) this.#written(run, what);
+      if (this.#isOver) return; // by a listener
+      this.#claimed(claimed, failures);
+    } catch (error) {
+      if (this.#isOver) return;
+      for (const run of settling) if (this.#runs.has(run)) this.#ended.add(run);
+      this.#failed(error);
     }
-    if (this.#isOver) return; // by a listener
-    if (claimed.status === "fulfilled") this.#claimed(claimed.value, failures);
-    else failures.push(claimed.reason);
     this.#inFlight = undefined;
-    for (const failure of new Set(failures)) this.#failed(failure);
+    for (const failure of failures) this.#report(failure);
     this.#isWriting = false; // not before, or what is freed above would begin a round of its own
     if (this.#isStopping) this.#finishIfIdle();
     this.#pump();
   }
 
-  #claimOn(connection: Connection, freed: number): ClaimedLane[] {
+  /** All together, or where that fails each by itself. Those are left out that cannot be written. */
+  #settleOn(connection: Connection, runs: readonly Run[]): Map<Run, Written> {
+    if (runs.length === 0) return new Map();
+    try {
+      return inSavepoint(connection, () => settleRuns(connection, runs));
+    } catch (error) {
+      if (!isInTransaction(connection.handle)) throw error; // SQLite gave the whole transaction up
+      if (runs.length > 1) return new Map(runs.flatMap((run) => [...this.#settleOn(connection, [run])]));
+      this.#report(error);
+      return new Map();
+    }
+  }
+
+  #claimOn(connection: Connection, freed: number, failed: (error: unknown) => void): ClaimedLane[] {
     if (!this.#mayClaim(freed)) return [];
-    const free = this.#terms.concurrency - this.#runs.size + freed;
-    return this.#lanes.claim(connection, Math.min(free, CLAIMED_AT_ONCE));
+    return this.#lanes.claim(connection, Math.min(this.#room(freed), CLAIMED_AT_ONCE), failed);
+  }
+
+  /** What alone cannot be written is tried again, and holds up nothing else. */
+  #setAside(runs: readonly Run[]): void {
+    const now = performance.now();
+    for (const run of runs) {
+      const since = this.#aside.get(run) ?? now;
+      this.#aside.set(run, since);
+      if (now - since >= UNWRITABLE_FOR) run.job.lease.lose(run.job.lease.lostError("work"));
+    }
+    if (this.#aside.size === 0) return;
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      for (const run of this.#aside.keys()) this.#ended.add(run);
+      this.#pump();
+    }, PAUSE_AFTER_ERROR);
   }
 
   #claimed(all: readonly ClaimedLane[], failures: unknown[]): void {
@@ -244,14 +304,12 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     for (const { open, claimed, isExhausted } of all) {
       for (const row of claimed.rows) {
         const read = open.lane.read(row, claimed.claim);
+        if (this.#isOver) return; // by a schema; then all that were claimed have been given back
         const run = new Run(read.job, open.lane, this);
         this.#runs.add(run);
         keeper.hold(read.job);
-        if (!("unreadable" in read)) this.#toStart.push(run);
-        else {
-          this.#running++; // as `ended` counts
-          run.unreadable(read.unreadable);
-        }
+        if ("unreadable" in read) run.unreadable(read.unreadable);
+        else this.#toStart.push(run);
       }
       if (!isExhausted || this.#isStopping) continue;
       try {
@@ -260,39 +318,63 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         failures.push(error);
       }
     }
-    this.#inFlight = undefined; // each has its run now
     for (const { claimed } of all) claimed.report();
     if (this.#isOver) return; // by a listener
+    this.#inFlight = undefined; // each has its run now
     if (this.#isStopping) this.#giveBackUnstarted();
     else this.#start();
   }
 
   /** Starts what was claimed. Handlers that do all their work at once must not keep the event loop from its turn. */
   readonly #start = (): void => {
+    if (this.#isStarting || this.#toStart.length === 0) return; // further up, it is under way
+    this.#isStarting = true;
     const end = performance.now() + START_SLICE;
-    clearImmediate(this.#starting);
-    for (let run = this.#toStart.shift(); run !== undefined; run = this.#toStart.shift()) {
+    clearImmediate(this.#nextSlice);
+    this.#nextSlice = undefined;
+    while (this.#running < this.#terms.concurrency) {
+      const run = this.#toStart.shift();
+      if (run === undefined) break;
+      if (run.job.lease.isLost) {
+        this.#free(run);
+        continue;
+      }
       this.#running++;
-      run.start(); // which may stop us, and leave nothing to start
-      if (this.#toStart.length > 0 && performance.now() >= end) {
-        this.#starting = setImmediate(this.#start);
-        return;
+      this.#started++;
+      run.start(); // which may end it, or stop us, and leave nothing to start
+      if (performance.now() >= end && this.#toStart.length > 0) {
+        this.#nextSlice = setImmediate(this.#start);
+        break;
       }
     }
+    this.#isStarting = false;
+    if (this.#toStart.length > 0) this.#beImpatient();
   };
 
+  /** What waits for a slot is not kept from other workers for long. */
+  #beImpatient(): void {
+    const started = this.#started;
+    this.#impatience ??= setTimeout(() => {
+      this.#impatience = undefined;
+      if (this.#toStart.length === 0) return;
+      if (this.#started > started) this.#beImpatient();
+      else {
+        this.#prefetch.stuck();
+        this.#giveBackUnstarted();
+      }
+    }, PATIENCE);
+  }
+
   #giveBackUnstarted(): void {
-    for (const run of this.#toStart.splice(0)) {
-      this.#running++; // as `ended` counts
-      run.giveBack();
-    }
+    for (const run of this.#toStart.splice(0)) run.giveBack();
   }
 
   #written(run: Run, written: Written): void {
+    if (!this.#runs.has(run)) return; // a listener closes, and it was told already
     const { job, outcome } = run;
     if (written === null) {
-      if (!job.settled && outcome !== undefined) {
-        this.late(run, outcome);
+      if (!job.settled) {
+        this.#tellLate(run);
         job.lease.lose(job.lease.lostError("work"));
       }
       this.#free(run);
@@ -303,6 +385,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   #free(run: Run): void {
+    this.#ended.delete(run);
+    this.#aside.delete(run);
     if (!this.#runs.delete(run)) return;
     if (this.#isStopping) this.#finishIfIdle();
     else this.#pump();
@@ -310,12 +394,22 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   #stopClaiming(): void {
     if (this.#isStopping) return;
+    this.#halt();
+    this.#giveBackUnstarted();
+    this.#finishIfIdle();
+  }
+
+  /** Nothing is begun any more. */
+  #halt(): void {
     this.#isStopping = true;
     this.#offAbort();
     this.#lanes.close();
-    clearImmediate(this.#starting);
-    this.#giveBackUnstarted();
-    this.#finishIfIdle();
+    clearImmediate(this.#nextSlice);
+    clearTimeout(this.#impatience);
+    this.#impatience = undefined;
+    if (!this.#isOver) return;
+    clearTimeout(this.#pause);
+    clearTimeout(this.#retry);
   }
 
   /** The time to stop in order is over. */
@@ -329,15 +423,17 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         );
       }
     }
+    // The lock may be taken for longer than anybody waits. What is left is written when it is free, or on close.
+    setTimeout(() => this.#stopped.resolve(), LAST_WRITES);
   }
 
   #finishIfIdle(): void {
-    if (this.#runs.size === 0 && !this.#isWriting) this.#finish();
+    if (this.#runs.size === 0 && !this.#isWriting && !this.#isOver) this.#finish();
   }
 
   #finish(error?: Error): void {
     this.#isOver = true;
-    clearTimeout(this.#pause);
+    this.#halt();
     this.#host.loops.delete(this);
     offTermination(this.#termination);
     if (error === undefined) this.#stopped.resolve();
@@ -346,15 +442,19 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   #failed(error: unknown): void {
     if (this.#isOver) return;
+    this.#report(error);
     if (error instanceof FileReplacedError || error instanceof ClosedError) {
-      this.fail(error);
+      this.fail(error); // no later try can succeed
       return;
     }
-    this.#host.report(error, `worker of ${this.#lanes.names}`);
     this.#pause ??= setTimeout(() => {
       this.#pause = undefined;
       this.#pump();
     }, PAUSE_AFTER_ERROR);
+  }
+
+  #report(error: unknown): void {
+    this.#host.report(error, `worker of ${this.#lanes.names}`);
   }
 
   #kill(): void {

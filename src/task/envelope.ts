@@ -23,7 +23,7 @@ export function toPayload(task: string, input: unknown): unknown {
 /** What a stored payload says, or null when it is no task's. */
 export function readEnvelope(payload: unknown): Envelope | null {
   if (typeof payload !== "object" || payload === null || !(KEY in payload)) return null;
-  const { task, args = [], kwargs = {} } = payload[KEY] as Partial<Envelope>;
+  const { task, args = [], kwargs = {} } = (payload[KEY] ?? {}) as Partial<Envelope>;
   if (typeof task !== "string" || !Array.isArray(args) || typeof kwargs !== "object" || kwargs === null) {
     return null;
   }
@@ -31,10 +31,11 @@ export function readEnvelope(payload: unknown): Envelope | null {
 }
 
 /** What the input may be that the arguments stand for, the likeliest first. */
-function inputsOf({ args, kwargs }: Envelope): readonly [unknown, ...unknown[]] {
+function inputsOf({ args, kwargs }: Envelope, hasSchema: boolean): readonly [unknown, ...unknown[]] {
   const isNamed = Object.keys(kwargs).length > 0;
-  if (args.length === 0) return isNamed ? [kwargs] : [undefined, kwargs];
-  return args.length === 1 && !isNamed ? [args[0], kwargs] : [kwargs];
+  if (args.length === 1 && !isNamed) return [args[0]];
+  if (args.length > 0 || isNamed) return [kwargs];
+  return hasSchema ? [kwargs, undefined] : [undefined];
 }
 
 /** Reads the input out of payloads of one task: a schema of the payload, with the output of the input's schema. */
@@ -48,7 +49,7 @@ export function inputSchema(task: string, schema: Schema | undefined): Schema {
         if (envelope?.task !== task) {
           return { issues: [{ message: `is no payload of the task ${show(task)}` }] };
         }
-        const [first, ...others] = inputsOf(envelope);
+        const [first, ...others] = inputsOf(envelope, schema !== undefined);
         if (schema === undefined) return { value: first };
         const result = schema["~standard"].validate(first);
         for (const other of others) {

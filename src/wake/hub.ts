@@ -146,13 +146,19 @@ export class WakeHub {
 
   /** A feed has another deadline than before. */
   deadlineChanged(): void {
-    clearTimeout(this.#deadlineTimer);
     let deadline = Number.POSITIVE_INFINITY;
     for (const feed of this.#feeds) deadline = Math.min(deadline, feed.deadline());
+    // A timer that is set anew again and again is late.
+    if (deadline === this.#deadline && this.#deadlineTimer !== undefined) return;
     this.#deadline = deadline;
+    clearTimeout(this.#deadlineTimer);
+    this.#deadlineTimer = undefined;
     if (deadline === Number.POSITIVE_INFINITY) return;
     const wait = Math.min(Math.max(Math.ceil(deadline - this.#clock()), 0), LONGEST_WAIT);
-    this.#deadlineTimer = setTimeout(() => this.#collectAll(), wait);
+    this.#deadlineTimer = setTimeout(() => {
+      this.#deadlineTimer = undefined;
+      this.#collectAll();
+    }, wait);
     this.#deadlineTimer.unref();
   }
 
@@ -207,6 +213,7 @@ export class WakeHub {
     clearInterval(this.#keepAlive);
     clearInterval(this.#safetyTimer);
     clearTimeout(this.#deadlineTimer);
+    this.#deadlineTimer = undefined;
     clearTimeout(this.#again);
     this.#again = undefined;
     clearImmediate(this.#soon);

@@ -107,7 +107,7 @@ describe("a worker that writes all the time", () => {
     });
     const busy = db.queue<number>("busy");
     busy.enqueueMany(Array.from({ length: 200_000 }, (_, n) => n));
-    const worker = busy.work(async () => {});
+    const worker = busy.work(async () => {}, { prefetch: 0 });
     await eventually(() => db.stats().wake.mode === "watch", "it watches");
     await eventually(() => db.stats().wake.mode === "poll", "it is busy");
     expect(await runner.ask({ cancel: slow })).toBe(true);

@@ -25,7 +25,7 @@ function work(path: string): void {
   const run = db.sqlite.prepare("INSERT INTO runs (job, attempt, pid) VALUES (?, ?, ?)");
   queue.work(
     async (job) => {
-      run.run(job.id, job.attempt, process.pid);
+      db.transaction(() => run.run(job.id, job.attempt, process.pid));
       // Attempts that a kill has cut off are not of the script.
       const failed = queue.get(job.id)?.errors.filter(({ message }) => isScripted(message)).length ?? 0;
       const step = job.payload.script[failed];
