@@ -202,6 +202,32 @@ for (const file of [false, true]) {
   });
 }
 
+for (const file of [false, true]) {
+  test(`a batch is acked but for the job that was taken over, ${file ? "on a file" : "in memory"}`, () => {
+    using db = database({ file });
+    const queue = db.queue<number>("q");
+    queue.enqueueMany([1, 2, 3]);
+    const jobs = queue.claimBatch(3);
+    db.sqlite.run("UPDATE _honker_live SET worker_id = 'other' WHERE id = 2");
+    expect(queue.ackBatch(jobs)).toBe(2);
+    expect(jobs.map(({ settled }) => settled)).toEqual([true, false, true]);
+    expect(queue.list()).toMatchObject([{ id: 2, state: "processing" }]);
+  });
+
+  test(`a job that was retried on another transaction may have its next holder by then, ${file ? "on a file" : "in memory"}`, () => {
+    using db = database({ file });
+    const job = one(db);
+    const seen = events(db);
+    db.sqlite.run("BEGIN IMMEDIATE");
+    job.retry({ tx: db.sqlite, delay: 0 });
+    db.sqlite.run("COMMIT");
+    db.sqlite.run("UPDATE _honker_live SET state = 'processing', worker_id = 'other', attempts = 2");
+    expect(job.settled).toBe(true);
+    expect(seen).toEqual(["job:retried"]);
+    expect(job.signal.aborted).toBe(false);
+  });
+}
+
 test("a job whose end nobody can read is lost, and the process lives", async () => {
   using folder = new Folder();
   using db = open(folder.file());

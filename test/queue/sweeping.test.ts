@@ -49,6 +49,18 @@ describe("a claim", () => {
     expect(queue.counts().dead).toBe(25_000);
   });
 
+  test("does so also for jobs that have expired since it looked last, within the same second", () => {
+    using db = database({ now: new Date("2040-01-01T00:00:00Z") });
+    const queue = db.queue<string>("q");
+    expect(queue.claimBatch(1)).toEqual([]); // looked
+    db.sqlite.run(`INSERT INTO _honker_live (queue, payload, priority, run_at, expires_at)
+      VALUES ('q', '"expired"', 5, 1, 2), ('q', '"high"', 5, 3, NULL), ('q', '"low"', 0, 1, NULL)`);
+    expect(queue.claimBatch(1)[0]?.payload).toBe("high");
+    db.sqlite.run(`INSERT INTO _honker_live (queue, payload, priority, run_at, expires_at)
+      VALUES ('q', '"expired"', 5, 1, 2), ('q', '"high"', 5, 3, NULL)`);
+    expect(queue.claimBatch(3).map(({ payload }) => payload)).toEqual(["high", "low"]);
+  });
+
   test("hands a batch out by due time, whatever the order of ids", () => {
     using db = database();
     const queue = db.queue<string>("q");
@@ -119,6 +131,20 @@ for (const file of [false, true]) {
       db.queue("other").enqueue(1); // a commit that wakes
       await eventually(() => queue.counts().dead === 1, "it is buried");
       expect(Bun.peek.status(next)).toBe("pending");
+    });
+
+    test("frees a claim that comes without a time at which it expires", async () => {
+      using db = database({ file });
+      for (const expiry of ["NULL", "'soon'"]) {
+        const jobs = db.queue(expiry).claim();
+        const next = jobs.next();
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        db.sqlite.run(`INSERT INTO _honker_live (queue, payload, state, worker_id, claim_expires_at)
+          VALUES ('${expiry.replaceAll("'", "''")}', '1', 'processing', 'me', ${expiry})`);
+        db.queue("other").enqueue(1); // a commit that wakes
+        expect((await within(next, "it is claimed")).value.attempt).toBe(1);
+        await jobs.return?.();
+      }
     });
 
     test("does not spin on a claim in the second in which it expires, nor on a paused queue", async () => {

@@ -18,6 +18,21 @@ describe("a wake", () => {
     expect((await within(next, "the job is claimed")).value.payload).toBe(1);
   });
 
+  test("comes from a commit of the library's own loops", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: { ...SAFETY_OFF, mode: "watch" } });
+    const queue = db.queue<number>("q");
+    const next = queue.claim().next();
+    const watched = await queue.enqueueAsync(5);
+    expect((await within(next, "the job is claimed")).value.id).toBe(watched);
+    const states: string[] = [];
+    const work = db.queue<number>("r", { keepResult: true });
+    const id = work.enqueue(1);
+    await using _ = work.work(() => {});
+    for await (const { state } of work.watch(id)) states.push(state);
+    expect(states.at(-1)).toBe("completed");
+  });
+
   test("comes from a due time alone", async () => {
     using folder = new Folder();
     using db = open(folder.file(), { wake: { ...SAFETY_OFF, mode: "watch" } });
