@@ -4,12 +4,12 @@ import { type Claimed, type Claiming, giveBackClaimed, settleUnreadable } from "
 import type { Job } from "./job.ts";
 import type { QueueContext } from "./queue-context.ts";
 
-/** What a claim iterator does to the jobs of its queue, as writes of the loops. `claimOne` claims one, if there is one. */
+/** What a claim iterator does to the jobs of its queue, as writes of the loops. `claimSome` claims as many as it wants at once. */
 export function claimHost<P, R>(
   { pool, loops, emit, report }: QueueContext,
   queue: string,
   claiming: Claiming<Job<P, R>>,
-  claimOne: (connection: Connection) => Claimed,
+  claimSome: (connection: Connection) => Claimed,
 ): ClaimHost<P, R> {
   const abandoned = new Error("the claim loop's body ended without settling the job");
   const unlessClosed = async <T>(write: Promise<T>): Promise<T | null> => {
@@ -26,7 +26,7 @@ export function claimHost<P, R>(
     report,
     claimNext: (claimed) =>
       pool.loops.write((connection) => {
-        const found = claimOne(connection);
+        const found = claimSome(connection);
         claimed(found);
         return found;
       }),
@@ -34,6 +34,7 @@ export function claimHost<P, R>(
     settleUnreadable: async (job, unreadable) => {
       const outcome = await pool.loops.write((connection) => settleUnreadable(connection, job, unreadable));
       if (outcome !== null) job.settledByLoop(outcome, unreadable);
+      else job.lease.lose(job.lease.lostError("claim"));
     },
     unsettled: ({ id, attempt }) => emit("job:unsettled", { id, queue, attempt, error: abandoned }),
     retryUnsettled: async (job) => {
@@ -44,5 +45,11 @@ export function claimHost<P, R>(
     },
     giveBack: (claimed) =>
       unlessClosed(pool.loops.write((connection) => giveBackClaimed(connection, claimed))),
+    giveBackJobs: async (jobs) => {
+      const given = await unlessClosed(
+        pool.loops.write((connection) => jobs.filter((job) => job.giveBackOn(connection))),
+      );
+      for (const job of given ?? []) job.settledByLoop(undefined);
+    },
   };
 }

@@ -12,7 +12,7 @@ import type { LiveRow } from "./statements.ts";
 export interface ClaimHost<P, R> {
   readonly name: string;
   readonly loops: ClaimLoops;
-  /** Claims one job, if there is one; `claimed` is called within the transaction. */
+  /** Claims a job, if there is one, and perhaps some ahead; `claimed` is called within the transaction. */
   claimNext(claimed: (claimed: Claimed) => void): Promise<Claimed>;
   read(row: LiveRow, claim: Claim): Read<Job<P, R>>;
   /** Ends the attempt of a job that cannot be read. */
@@ -23,18 +23,21 @@ export interface ClaimHost<P, R> {
   retryUnsettled(job: Job<P, R>): Promise<void>;
   /** Makes jobs that nobody has begun claimable again, without using an attempt. */
   giveBack(claimed: Claimed): Promise<unknown>;
+  giveBackJobs(jobs: readonly Job<P, R>[]): Promise<void>;
   report(error: unknown, where: string): void;
 }
 
 /** After an error that is not expected, such as a full disk: tries again after so long. */
 const PAUSE_AFTER_ERROR = 1_000;
 
-/** Hands jobs to a `for await` loop, one at a time, each claimed when it is asked for. */
+/** Hands jobs to a `for await` loop, one at a time, each claimed when it is asked for, or some ahead. */
 export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoop, Waiter {
   readonly #host: ClaimHost<P, R>;
   #claiming = false;
   /** Claimed by a transaction that may not be known to have ended. */
   #inFlight: Claimed | undefined;
+  /** Claimed ahead, in order. */
+  #ahead: Read<Job<P, R>>[] = [];
   /** Handed out, and in the hands of the loop's body. */
   readonly #current = new Set<Job<P, R>>();
   /** Left by the body, and what becomes of them is not written yet. */
@@ -81,6 +84,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     for (const job of unsettled) this.#left.add(job);
     const result = await super.return();
     // What is settled on an open transaction of the application's waits for that, and that may wait for us.
+    await this.#giveBackAhead();
     const retries = unsettled.map((job) => this.#host.retryUnsettled(job).finally(() => this.#drop(job)));
     await Promise.all(retries);
     return result;
@@ -94,19 +98,20 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     void this.#claim();
   }
 
-  protected override push(job: Job<P, R>): void {
-    this.#current.add(job);
+  #hold(read: Read<Job<P, R>>): void {
+    const { job } = read;
+    this.#ahead.push(read);
     this.#host.loops.keeper.hold(job);
     job.lease.watchedBy({
       released: () => this.#drop(job),
       reverted: () => void this.#reverted(job),
     });
-    super.push(job);
   }
 
   protected override detached(): void {
     clearTimeout(this.#pause);
     this.#host.loops.feed.cancel(this.#host.name, this);
+    void this.#giveBackAhead();
     this.#release();
   }
 
@@ -128,6 +133,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#host.loops.keeper.drop(job);
     this.#current.delete(job);
     this.#left.delete(job);
+    this.#ahead = this.#ahead.filter((read) => read.job !== job);
     if (this.#current.size === 0) this.#drained?.resolve();
     this.#release();
   }
@@ -143,6 +149,15 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#drop(job);
   }
 
+  async #giveBackAhead(): Promise<void> {
+    if (this.#ahead.length === 0) return;
+    try {
+      await this.#host.giveBackJobs(this.#ahead.map(({ job }) => job));
+    } catch (error) {
+      this.#host.report(error, `claim of ${this.#host.name}`); // their claims expire
+    }
+  }
+
   /** Once the loop has ended and holds nothing that `db.close()` would have to give back, it is forgotten. */
   #release(): void {
     if (!this.isEnded || this.#claiming) return;
@@ -150,7 +165,8 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   #stillHeld(): Job<P, R>[] {
-    return [...this.#current, ...this.#left].filter((job) => job.lease.mayBeHeld);
+    const ahead = this.#ahead.map(({ job }) => job);
+    return [...this.#current, ...this.#left, ...ahead].filter((job) => job.lease.mayBeHeld);
   }
 
   async #claim(): Promise<void> {
@@ -158,21 +174,24 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#claiming = true;
     try {
       while (this.wanted > 0 && !this.isEnded) {
+        const next = this.#ahead[0];
+        if (next !== undefined) {
+          const settling = this.#handOut(next);
+          if (settling !== undefined) await settling;
+          continue;
+        }
         const claimed = await this.#host.claimNext((inFlight) => {
           this.#inFlight = inFlight;
         });
-        const [row] = claimed.rows;
-        if (row === undefined) {
-          claimed.report();
-          if (!this.isEnded && this.#host.loops.feed.wait(this.#host.name, this)) return;
-        } else if (this.isEnded) {
-          await this.#host.giveBack(claimed);
-          claimed.report();
-        } else {
-          const settling = this.#handOut(this.#host.read(row, claimed.claim), claimed);
-          if (settling !== undefined) await settling;
+        for (const row of claimed.rows) {
+          if (this.isEnded) break;
+          this.#hold(this.#host.read(row, claimed.claim));
         }
-        this.#inFlight = undefined;
+        if (this.isEnded) await this.#host.giveBack(claimed); // it may have ended in the midst, by a schema
+        this.#inFlight = undefined; // each is held now
+        claimed.report();
+        if (claimed.rows.length > 0 || this.isEnded) continue;
+        if (this.#host.loops.feed.wait(this.#host.name, this)) return;
       }
     } catch (error) {
       if (this.isEnded) return;
@@ -188,15 +207,11 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     }
   }
 
-  #handOut({ job, ...read }: Read<Job<P, R>>, claimed: Claimed): Promise<void> | undefined {
-    if ("unreadable" in read) {
-      const settling = this.#host.settleUnreadable(job, read.unreadable);
-      claimed.report();
-      return settling;
-    }
-    this.#inFlight = undefined;
-    this.push(job); // first, or what a listener does would find it nowhere
-    claimed.report();
+  #handOut({ job, ...read }: Read<Job<P, R>>): Promise<void> | undefined {
+    if ("unreadable" in read) return this.#host.settleUnreadable(job, read.unreadable);
+    this.#ahead.shift();
+    this.#current.add(job);
+    this.push(job);
     return undefined;
   }
 }

@@ -33,6 +33,11 @@ export interface ClaimOptions extends SignalOption {
   readonly visibilityTimeout?: Duration | undefined;
   /** A label for people who read the table; not an identity. Default: the process id. */
   readonly worker?: string | undefined;
+  /**
+   * How many jobs `claim` claims ahead of the current one, so that not each needs a transaction of its own. Their claims are
+   * renewed; what the loop has not come to when it ends is given back without using an attempt. Default 0.
+   */
+  readonly prefetch?: number | undefined;
 }
 
 export const standardSchema: z.ZodType<Schema> = z.custom<Schema>(
@@ -53,6 +58,7 @@ const CLAIM_OPTIONS = z.strictObject({
   signal: signal.optional(),
   visibilityTimeout: duration.optional(),
   worker: z.string().optional(),
+  prefetch: z.int().min(0).max(1_000).optional(),
 }) as z.ZodType<ClaimOptions>;
 
 /** What a queue's options say. Times in milliseconds. */
@@ -91,6 +97,7 @@ export interface ClaimTerms {
   readonly label: string | number;
   /** Milliseconds; undefined for the queue's. */
   readonly visibilityTimeout: number | undefined;
+  readonly prefetch: number;
 }
 
 /** @throws TypeError, RangeError */
@@ -105,6 +112,7 @@ export function readClaimOptions(
     signal: options.signal,
     label: isNamed ? workerOrOptions : (options.worker ?? process.pid),
     visibilityTimeout: readVisibility(options.visibilityTimeout, call),
+    prefetch: options.prefetch ?? 0,
   };
 }
 

@@ -128,7 +128,7 @@ export class Queue<In, Out = In, R = unknown> {
     const terms = readClaimOptions("claim", workerOrOptions, more);
     return new ClaimSource<Out, R>(
       claimHost(this.#context, this.name, this.#claiming, (connection) =>
-        this.#claimOn(connection, 1, terms, false),
+        this.#claimOn(connection, 1 + terms.prefetch, terms, false),
       ),
       terms.signal,
     );
@@ -153,6 +153,7 @@ export class Queue<In, Out = In, R = unknown> {
       isNamed ? workerOrCount : (countOrOptions as ClaimOptions | undefined),
       more,
     );
+    if (terms.prefetch > 0) throw new TypeError("claimBatch: prefetch is for claim; give a larger count");
     if (!Number.isSafeInteger(count) || count < 1) {
       throw new RangeError(`claimBatch: count must be an integer of 1 or more, got ${show(count)}`);
     }
@@ -211,6 +212,7 @@ export class Queue<In, Out = In, R = unknown> {
       signal: undefined,
       label,
       visibilityTimeout: this.#terms.visibilityTimeout ?? WORK_VISIBILITY,
+      prefetch: 0,
     };
     const lane: Lane<Job<Out, R>> = {
       queue: this.name,

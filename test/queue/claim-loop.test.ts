@@ -1,7 +1,10 @@
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 
+import { z } from "zod";
+
 import { ClaimLostError, type Honkbun, type Job, JobCancelledError, open } from "../../src/index.ts";
+import { Commits } from "../support/commits.ts";
 import { database } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
@@ -274,4 +277,72 @@ test("a schema may send and read: it runs in no transaction of the loops'", asyn
   const { value: job } = await within(queue.claim().next(), "it is claimed");
   expect(job.payload).toBe("x");
   expect(seen).toEqual([2, 1]);
+});
+
+describe("a claim loop that claims ahead", () => {
+  test("hands jobs out in order, several to a transaction, and gives back what it has not come to", async () => {
+    using commits = new Commits();
+    using db = database({ file: true });
+    const queue = db.queue<number>("q");
+    queue.enqueueMany(Array.from({ length: 25 }, (_, n) => n));
+    const before = commits.count;
+    const seen: number[] = [];
+    for await (const job of queue.claim({ prefetch: 9 })) {
+      seen.push(job.payload);
+      job.ack();
+      if (seen.length === 15) break;
+    }
+    expect(seen).toEqual(Array.from({ length: 15 }, (_, n) => n));
+    expect(commits.count - before).toBe(3); // two claims, and what goes back; the acks are single statements
+    expect(queue.counts()).toMatchObject({ ready: 10, processing: 0 });
+    expect(queue.list().every(({ attempts }) => attempts === 0)).toBe(true);
+    expect(db.stats().wake.mode).toBe("idle");
+  });
+
+  test("renews what waits, passes over what is cancelled or cannot be read, and gives the rest back at its end", async () => {
+    using db = database({ file: true, now: new Date("2030-01-01T00:00:00Z") });
+    const queue = db.queue("q", { schema: z.number(), visibilityTimeout: "30s" });
+    const [, second = 0] = queue.enqueueMany([1, 2, 3, 4, 5]);
+    db.sqlite.run("UPDATE _honker_live SET payload = '\"x\"' WHERE id = 3");
+    const jobs = queue.claim({ prefetch: 4 });
+    const { value: first } = await within(jobs.next(), "the first");
+    db.clock.advance("10s");
+    await eventually(
+      () =>
+        db.sqlite
+          .query("SELECT DISTINCT claim_expires_at - ? AS left FROM _honker_live")
+          .all(db.clock.now / 1_000).length === 1 && expiry(db) === db.clock.now / 1_000 + 30,
+      "all are renewed",
+    );
+    first.ack();
+    queue.cancel(second);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const { value: fourth } = await within(jobs.next(), "the next");
+    expect(fourth.payload).toBe(4);
+    expect(queue.dead.list()).toMatchObject([{ id: 3 }]);
+    await jobs.return?.();
+    expect(db.sqlite.query("SELECT id, state, attempts FROM _honker_live ORDER BY id").all()).toEqual([
+      { id: 4, state: "pending", attempts: 1 },
+      { id: 5, state: "pending", attempts: 0 },
+    ]);
+  });
+
+  test("gives back on close what waits", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    db.queue("q").enqueueMany([1, 2, 3]);
+    await db.queue("q").claim({ prefetch: 2 }).next();
+    expect(db.queue("q").counts().processing).toBe(3);
+    db.close();
+    using again = open(folder.file());
+    expect(again.queue("q").list()).toMatchObject(
+      Array.from({ length: 3 }, () => ({ state: "ready", attempts: 0 })),
+    );
+  });
+
+  test("refuses what is no number, and a batch takes none", () => {
+    using db = database();
+    expect(() => db.queue("q").claim({ prefetch: -1 })).toThrow("claim: prefetch");
+    expect(() => db.queue("q").claimBatch(1, { prefetch: 5 })).toThrow("claimBatch: prefetch is for claim");
+  });
 });

@@ -57,8 +57,8 @@ describe("a claim", () => {
       VALUES ('q', '"expired"', 5, 1, 2), ('q', '"high"', 5, 3, NULL), ('q', '"low"', 0, 1, NULL)`);
     expect(queue.claimBatch(1)[0]?.payload).toBe("high");
     db.sqlite.run(`INSERT INTO _honker_live (queue, payload, priority, run_at, expires_at)
-      VALUES ('q', '"expired"', 5, 1, 2), ('q', '"high"', 5, 3, NULL)`);
-    expect(queue.claimBatch(3).map(({ payload }) => payload)).toEqual(["high", "low"]);
+      VALUES ('q', '"expired"', 5, 1, 2), ('q', '"expired"', 5, 1, 2), ('q', '"high"', 5, 3, NULL)`);
+    expect(queue.claimBatch(2).map(({ payload }) => payload)).toEqual(["high", "low"]);
   });
 
   test("hands a batch out by due time, whatever the order of ids", () => {
