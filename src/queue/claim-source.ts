@@ -150,12 +150,14 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   async #giveBackAhead(): Promise<void> {
-    if (this.#ahead.length === 0) return;
+    const jobs = this.#ahead.map(({ job }) => job);
+    if (jobs.length === 0) return;
     try {
-      await this.#host.giveBackJobs(this.#ahead.map(({ job }) => job));
+      await this.#host.giveBackJobs(jobs);
     } catch (error) {
       this.#host.report(error, `claim of ${this.#host.name}`); // their claims expire
     }
+    for (const job of jobs) this.#drop(job);
   }
 
   /** Once the loop has ended and holds nothing that `db.close()` would have to give back, it is forgotten. */
