@@ -111,8 +111,6 @@ export class ClaimKeeper implements Feed {
         const unsettled = jobs.filter((job) => !job.settled);
         return Job.renewOn(connection, unsettled, this.#clock());
       });
-      // One that was acked by the same transaction is known to be so by then.
-      if (lost.length > 0) await new Promise((resolve) => setImmediate(resolve));
       for (const job of lost) job.lease.lose(job.lease.lostError("renewal"));
     } catch (error) {
       if (this.#pool.isClosed) return;

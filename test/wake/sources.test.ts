@@ -23,6 +23,7 @@ describe("a wake", () => {
     using db = open(folder.file(), { wake: { ...SAFETY_OFF, mode: "watch" } });
     const queue = db.queue<number>("q");
     const next = queue.claim().next();
+    await new Promise((resolve) => setTimeout(resolve, 20)); // it has found nothing, and waits
     const watched = await queue.enqueueAsync(5);
     expect((await within(next, "the job is claimed")).value.id).toBe(watched);
     const states: string[] = [];
