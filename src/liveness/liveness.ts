@@ -1,5 +1,6 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import type { Feed, WakeHub } from "../wake/hub.ts";
 import { judge, ownIdentity } from "./process-identity.ts";
 
 /** Milliseconds between two looks whether the others are still there. */
@@ -17,20 +18,26 @@ export interface Retired {
 
 /**
  * Which honkbun handles hold something, by the processes that they are in. Each that waits for what others hold looks now
- * and then whether their processes are still there, which writes nothing, and frees what the dead have left.
+ * and then whether their processes are still there, which writes nothing, and frees what the dead have left. While there are
+ * no others it does nothing.
  */
-export class Liveness {
+export class Liveness implements Feed {
   /** Unique to this handle, in all processes, for ever. */
   readonly handle: string = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
   readonly #pool: Pool;
+  readonly #hub: WakeHub;
   readonly #report: (error: unknown, where: string) => void;
   readonly #retires: Retire[] = [];
   #isRegistered = false;
   #isRetiring = false;
+  #isStarted = false;
+  /** As they were when we read them last; undefined when somebody has committed since. */
+  #others: readonly Row[] | undefined;
   #timer: Timer | undefined;
 
-  constructor(pool: Pool, report: (error: unknown, where: string) => void) {
+  constructor(pool: Pool, hub: WakeHub, report: (error: unknown, where: string) => void) {
     this.#pool = pool;
+    this.#hub = hub;
     this.#report = report;
   }
 
@@ -47,27 +54,56 @@ export class Liveness {
     connection.use(prepareLivenessStatements).register.run(this.handle, own.pid, own.startedAt, own.scope);
     // The transaction may roll back; that it has not is seen later.
     setImmediate(() => {
-      if (!this.#pool.isClosed) this.#isRegistered = this.#others(true).length > 0;
+      if (!this.#pool.isClosed) this.#isRegistered = this.#read("self").length > 0;
     });
   }
 
-  /** Looks now, and from now on. In memory there is nobody else. */
+  /** Looks soon, and from now on. In memory there is nobody else. */
   start(): void {
-    if (this.#pool.path === null || this.#timer !== undefined) return;
-    this.#timer = setInterval(() => this.#look(), INTERVAL);
-    this.#timer.unref();
+    if (this.#pool.path === null || this.#isStarted) return;
+    this.#isStarted = true;
+    this.#hub.add(this);
+    this.collect();
     setImmediate(() => this.#look());
   }
 
   stop(): void {
+    if (!this.#isStarted) return;
+    this.#isStarted = false;
+    this.#hub.remove(this);
     clearInterval(this.#timer);
     this.#timer = undefined;
   }
 
+  get followsLoops(): boolean {
+    return false;
+  }
+
+  /** Somebody may have come, or gone. */
+  collect(): boolean {
+    this.#others = undefined;
+    this.#timer ??= setInterval(() => this.#look(), INTERVAL).unref();
+    return false;
+  }
+
+  deadline(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  fail(): void {
+    this.stop();
+  }
+
   #look(): void {
-    if (this.#timer === undefined || this.#isRetiring || this.#pool.isClosed) return;
+    if (!this.#isStarted || this.#isRetiring || this.#pool.isClosed) return;
     try {
-      const dead = this.#others().filter(({ pid, started_at, scope }) => {
+      this.#others ??= this.#read("others");
+      if (this.#others.length === 0) {
+        clearInterval(this.#timer);
+        this.#timer = undefined;
+        return;
+      }
+      const dead = this.#others.filter(({ pid, started_at, scope }) => {
         return judge({ pid, startedAt: started_at, scope }) === "dead";
       });
       if (dead.length > 0) void this.#retire(dead);
@@ -94,14 +130,14 @@ export class Liveness {
       if (!this.#pool.isClosed) this.#report(error, "liveness");
     } finally {
       this.#isRetiring = false;
+      this.#others = undefined;
     }
   }
 
-  #others(own = false): Row[] {
-    return this.#pool.readCommitted((connection) => {
-      const { others, self } = connection.use(prepareLivenessStatements);
-      return (own ? self : others).all(this.handle);
-    });
+  #read(which: "self" | "others"): Row[] {
+    return this.#pool.readCommitted((connection) =>
+      connection.use(prepareLivenessStatements)[which].all(this.handle),
+    );
   }
 }
 

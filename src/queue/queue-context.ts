@@ -42,7 +42,7 @@ export function jobContext(context: QueueContext, queue: string, terms: QueueTer
 
 export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Emitter): QueueContext {
   const report = (error: unknown, where: string): void => emitter.emit("error", { error, where });
-  const liveness = new Liveness(pool, report);
+  const liveness = new Liveness(pool, hub, report);
   const emit: JobContext["emit"] = (event, job) => emitter.emit(event, job);
   liveness.onDead((connection, handle, pid) => {
     const freed: JobEvent[] = [];
