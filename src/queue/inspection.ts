@@ -110,6 +110,8 @@ interface InspectionStatements {
   readonly nextReady: Statement<{ due: number | null }, [string, number]>;
 }
 
+const OURS = "queue = ?1";
+
 function prepareInspectionStatements(connection: Connection): InspectionStatements {
   // `+id`: by the partial index of the state, sorted after; by rowid the rows of all other queues would be walked.
   const listed = (
@@ -117,19 +119,18 @@ function prepareInspectionStatements(connection: Connection): InspectionStatemen
     ...states: string[]
   ): Statement<{ id: number }, [string, number, number, number]> =>
     connection.prepare(
-      `${states.map((where) => `SELECT id FROM ${table} WHERE queue = ?1 AND +id > ?2 AND ${where}`).join(" UNION ALL ")}
+      `${states.map((where) => `SELECT id FROM ${table} WHERE +id > ?2 AND ${where}`).join(" UNION ALL ")}
        ORDER BY 1 LIMIT ?3`,
     );
-  const count = (table: string, where: string): string =>
-    `(SELECT count(*) FROM ${table} WHERE queue = ?1 AND ${where})`;
+  const count = (table: string, where: string): string => `(SELECT count(*) FROM ${table} WHERE ${where})`;
   return {
     listed: {
       ready: listed("_honker_live", `${WAITING} AND due <= ?4`, EXHAUSTED),
       delayed: listed("_honker_live", `${WAITING} AND due > ?4`),
-      processing: listed("_honker_live", "state = 'processing' AND ?4 IS NOT NULL"),
-      blocked: listed("_honker_live", "state = 'blocked' AND ?4 IS NOT NULL"),
-      completed: listed("_honkbun_completed", "?4 IS NOT NULL"),
-      dead: listed("_honker_dead", "?4 IS NOT NULL"),
+      processing: listed("_honker_live", `${OURS} AND state = 'processing' AND ?4 IS NOT NULL`),
+      blocked: listed("_honker_live", `${OURS} AND state = 'blocked' AND ?4 IS NOT NULL`),
+      completed: listed("_honkbun_completed", `${OURS} AND ?4 IS NOT NULL`),
+      dead: listed("_honker_dead", `${OURS} AND ?4 IS NOT NULL`),
     },
     // Priority by priority, as ranges of the index, so that each row is passed once and nothing compared.
     counts: connection.prepare(
@@ -139,10 +140,10 @@ function prepareInspectionStatements(connection: Connection): InspectionStatemen
           FROM level) AS due,
          (SELECT coalesce(sum(${count("_honker_live", `${WAITING} AND priority = level.priority AND due > ?2`)}), 0)
           FROM level) AS delayed,
-         ${count("_honker_live", "state = 'processing'")} AS processing,
-         ${count("_honker_live", "state = 'blocked'")} AS blocked,
-         ${count("_honkbun_completed", "true")} AS completed,
-         ${count("_honker_dead", "true")} AS dead`,
+         ${count("_honker_live", `${OURS} AND state = 'processing'`)} AS processing,
+         ${count("_honker_live", `${OURS} AND state = 'blocked'`)} AS blocked,
+         ${count("_honkbun_completed", OURS)} AS completed,
+         ${count("_honker_dead", OURS)} AS dead`,
     ),
     nextReady: connection.prepare(
       `WITH ${LEVELS}
