@@ -12,16 +12,12 @@ import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
 import { giveBackClaimed } from "./claiming.ts";
 import type { Lane } from "./lane.ts";
 import { type ClaimedLane, Lanes } from "./lanes.ts";
-import { Prefetch } from "./prefetch.ts";
 import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
+import { Slots } from "./slots.ts";
 import type { Worker, WorkTerms } from "./work-options.ts";
 
 /** Jobs that one transaction claims at most: some milliseconds of work. */
 const CLAIMED_AT_ONCE = 500;
-/** Milliseconds for which handlers are started one after the other before the event loop has its turn. */
-const START_SLICE = 2;
-/** Milliseconds for which jobs that are claimed ahead wait for any of them to be started; then they are given back. */
-const PATIENCE = 10;
 /** After an error that is not expected, such as a full disk: tries again after so long. */
 const PAUSE_AFTER_ERROR = 1_000;
 /** Milliseconds for which the outcome of one job is tried to be written when only that fails; then its claim is left to expire. */
@@ -51,25 +47,17 @@ interface InFlight {
  */
 export class QueueWorker implements Worker, ClaimLoop, RunHost {
   readonly #host: WorkerHost;
-  readonly #terms: WorkTerms;
   readonly #lanes: Lanes;
   /** Each is claimed, and occupies a slot unless it is set aside, until its outcome is committed. */
   readonly #runs = new Set<Run>();
-  /** Claimed, to be started in order when there is a slot. */
-  readonly #toStart: Run[] = [];
-  readonly #prefetch: Prefetch;
+  readonly #slots: Slots;
   /** Ended, to be written. */
   readonly #ended = new Set<Run>();
   /** Whose outcome alone could not be written, and since when; tried again now and then. */
   readonly #aside = new Map<Run, number>();
-  #running = 0;
-  #started = 0;
-  #isStarting = false;
   #isWriting = false;
   #isStopping = false;
   #isOver = false;
-  #nextSlice: NodeJS.Immediate | undefined;
-  #impatience: Timer | undefined;
   #pause: Timer | undefined;
   #retry: Timer | undefined;
   #inFlight: InFlight | undefined;
@@ -81,8 +69,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   /** @throws FileReplacedError, ClosedError */
   constructor(host: WorkerHost, lanes: readonly Lane[], terms: WorkTerms) {
     this.#host = host;
-    this.#terms = terms;
-    this.#prefetch = new Prefetch(terms.prefetch, terms.concurrency);
+    this.#slots = new Slots(terms.concurrency, terms.prefetch, (run) => this.#free(run));
     this.#lanes = new Lanes(host.loops.feed, () => this.#pump());
     this.#stopped.promise.catch(() => {}); // whoever waits for it is told; `error` tells the others
     if (terms.signal?.aborted) {
@@ -105,7 +92,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   get running(): number {
-    return this.#running;
+    return this.#slots.running;
   }
 
   get stopped(): Promise<void> {
@@ -171,9 +158,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   handlerEnded(run: Run): void {
-    this.#running--;
-    this.#prefetch.took(run.duration);
-    if (!this.#isOver) this.#start();
+    this.#slots.ended(run);
+    if (!this.#isOver) this.#slots.start();
   }
 
   ended(run: Run): void {
@@ -232,7 +218,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   #room(freed: number): number {
-    return this.#terms.concurrency + this.#prefetch.count - (this.#runs.size - this.#aside.size) + freed;
+    return this.#slots.capacity - (this.#runs.size - this.#aside.size) + freed;
   }
 
   async #round(): Promise<void> {
@@ -309,7 +295,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         this.#runs.add(run);
         keeper.hold(read.job);
         if ("unreadable" in read) run.unreadable(read.unreadable);
-        else this.#toStart.push(run);
+        else this.#slots.add(run);
       }
       if (!isExhausted || this.#isStopping) continue;
       try {
@@ -321,52 +307,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     for (const { claimed } of all) claimed.report();
     if (this.#isOver) return; // by a listener
     this.#inFlight = undefined; // each has its run now
-    if (this.#isStopping) this.#giveBackUnstarted();
-    else this.#start();
-  }
-
-  /** Starts what was claimed. Handlers that do all their work at once must not keep the event loop from its turn. */
-  readonly #start = (): void => {
-    if (this.#isStarting || this.#toStart.length === 0) return; // further up, it is under way
-    this.#isStarting = true;
-    const end = performance.now() + START_SLICE;
-    clearImmediate(this.#nextSlice);
-    this.#nextSlice = undefined;
-    while (this.#running < this.#terms.concurrency) {
-      const run = this.#toStart.shift();
-      if (run === undefined) break;
-      if (run.job.lease.isLost) {
-        this.#free(run);
-        continue;
-      }
-      this.#running++;
-      this.#started++;
-      run.start(); // which may end it, or stop us, and leave nothing to start
-      if (performance.now() >= end && this.#toStart.length > 0) {
-        this.#nextSlice = setImmediate(this.#start);
-        break;
-      }
-    }
-    this.#isStarting = false;
-    if (this.#toStart.length > 0) this.#beImpatient();
-  };
-
-  /** What waits for a slot is not kept from other workers for long. */
-  #beImpatient(): void {
-    const started = this.#started;
-    this.#impatience ??= setTimeout(() => {
-      this.#impatience = undefined;
-      if (this.#toStart.length === 0) return;
-      if (this.#started > started) this.#beImpatient();
-      else {
-        this.#prefetch.stuck();
-        this.#giveBackUnstarted();
-      }
-    }, PATIENCE);
-  }
-
-  #giveBackUnstarted(): void {
-    for (const run of this.#toStart.splice(0)) run.giveBack();
+    if (this.#isStopping) this.#slots.giveBackWaiting();
+    else this.#slots.start();
   }
 
   #written(run: Run, written: Written): void {
@@ -395,7 +337,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   #stopClaiming(): void {
     if (this.#isStopping) return;
     this.#halt();
-    this.#giveBackUnstarted();
+    this.#slots.giveBackWaiting();
     this.#finishIfIdle();
   }
 
@@ -404,9 +346,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     this.#isStopping = true;
     this.#offAbort();
     this.#lanes.close();
-    clearImmediate(this.#nextSlice);
-    clearTimeout(this.#impatience);
-    this.#impatience = undefined;
+    this.#slots.stop();
     if (!this.#isOver) return;
     clearTimeout(this.#pause);
     clearTimeout(this.#retry);

@@ -1,0 +1,100 @@
+import { Prefetch } from "./prefetch.ts";
+import type { Run } from "./run.ts";
+
+/** Milliseconds for which handlers are started one after the other before the event loop has its turn. */
+const START_SLICE = 2;
+/** Milliseconds for which jobs that are claimed ahead wait for any of them to be started; then they are given back. */
+const PATIENCE = 10;
+
+/** The slots of a worker: which of the jobs that it has claimed run, and which wait for their turn. */
+export class Slots {
+  readonly #concurrency: number;
+  readonly #prefetch: Prefetch;
+  readonly #skipped: (run: Run) => void;
+  /** In the order in which they were claimed. */
+  readonly #waiting: Run[] = [];
+  #running = 0;
+  #started = 0;
+  #isStarting = false;
+  #nextSlice: NodeJS.Immediate | undefined;
+  #impatience: Timer | undefined;
+
+  /** `skipped` is called for a job that was lost before its turn came. */
+  constructor(concurrency: number, prefetch: "auto" | number, skipped: (run: Run) => void) {
+    this.#concurrency = concurrency;
+    this.#prefetch = new Prefetch(prefetch, concurrency);
+    this.#skipped = skipped;
+  }
+
+  /** How many handlers run. */
+  get running(): number {
+    return this.#running;
+  }
+
+  /** How many jobs may be claimed at once: those that run, and those ahead. */
+  get capacity(): number {
+    return this.#concurrency + this.#prefetch.count;
+  }
+
+  add(run: Run): void {
+    this.#waiting.push(run);
+  }
+
+  /** A handler has ended, and its slot is free. */
+  ended(run: Run): void {
+    this.#running--;
+    this.#prefetch.took(run.duration);
+  }
+
+  /** Starts what has a slot. Handlers that do all their work at once must not keep the event loop from its turn. */
+  readonly start = (): void => {
+    if (this.#isStarting || this.#waiting.length === 0) return; // further up, it is under way
+    this.#isStarting = true;
+    const end = performance.now() + START_SLICE;
+    clearImmediate(this.#nextSlice);
+    this.#nextSlice = undefined;
+    while (this.#running < this.#concurrency) {
+      const run = this.#waiting.shift();
+      if (run === undefined) break;
+      if (run.job.lease.isLost) {
+        this.#skipped(run);
+        continue;
+      }
+      this.#running++;
+      this.#started++;
+      run.start(); // which may end it, or stop us, and leave nothing to start
+      if (performance.now() >= end && this.#waiting.length > 0) {
+        this.#nextSlice = setImmediate(this.start);
+        break;
+      }
+    }
+    this.#isStarting = false;
+    if (this.#waiting.length > 0) this.#beImpatient();
+  };
+
+  /** What waits is given back without using an attempt. */
+  giveBackWaiting(): void {
+    for (const run of this.#waiting.splice(0)) run.giveBack();
+  }
+
+  /** Nothing is started by itself any more. */
+  stop(): void {
+    clearImmediate(this.#nextSlice);
+    clearTimeout(this.#impatience);
+    this.#impatience = undefined;
+  }
+
+  /** What waits for a slot is not kept from other workers for long. */
+  #beImpatient(): void {
+    const started = this.#started;
+    this.#impatience ??= setTimeout(() => {
+      this.#impatience = undefined;
+      if (this.#waiting.length === 0) return;
+      if (this.#started > started) this.#beImpatient();
+      else {
+        this.#prefetch.stuck();
+        this.giveBackWaiting();
+      }
+    }, PATIENCE);
+  }
+}
