@@ -122,7 +122,7 @@ export function withLastError(
 }
 
 /** What the last error of a job is told as that was cancelled. */
-export const CANCELLED = "cancelled";
+const CANCELLED = "cancelled";
 
 function stateOf({ state, due }: InfoRow, now: number): JobState {
   if (state === "pending") return due <= now ? "ready" : "delayed";

@@ -64,6 +64,7 @@ export class Job<P, R = unknown> {
   readonly #context: JobContext;
   readonly #createdAt: number;
   readonly #keepResult: number | null;
+  #hasProgress = false;
 
   /** @internal */
   constructor(row: LiveRow, queue: string, payload: P, claim: Claim, context: JobContext) {
@@ -197,6 +198,7 @@ export class Job<P, R = unknown> {
       saveProgress(connection, this.id, this.#workerId, text),
     );
     this.lease.assertHeld("progress", done);
+    this.#hasProgress = true;
   }
 
   /**
@@ -215,7 +217,7 @@ export class Job<P, R = unknown> {
     return done.length;
   }
 
-  /** Mostly by one statement, which needs no transaction. */
+  /** Mostly by one statement, which needs no transaction; jobs with a history that we know of go by several. */
   static #ack(
     pool: Pool,
     completions: ReadonlyMap<Job<unknown>, Completion>,
@@ -225,12 +227,19 @@ export class Job<P, R = unknown> {
     let isOneStatement = true;
     for (const [job, { keep }] of completions) {
       workers.add(job.#workerId);
-      isOneStatement &&= keep === null && workers.size === 1;
+      isOneStatement &&= keep === null && workers.size === 1 && job.attempt === 1 && !job.#hasProgress;
     }
-    const write = (connection: Connection): Acked => Job.ackOn(connection, completions);
+    const write = (connection: Connection): Acked => {
+      const acked = Job.ackOn(connection, completions);
+      if (!isOneStatement && acked.withHistory.length > 0) forgetHistory(connection, acked.withHistory);
+      return acked;
+    };
     const { jobs, withHistory } = isOneStatement ? pool.write(tx, write) : pool.writeAll(tx, write);
-    // Nothing depends on that: the job is gone.
-    if (withHistory.length > 0) pool.writeAll(tx, (connection) => forgetHistory(connection, withHistory));
+    if (isOneStatement && withHistory.length > 0) {
+      try {
+        pool.writeAll(tx, (connection) => forgetHistory(connection, withHistory));
+      } catch {} // the jobs are acked, and nothing depends on what is left of them
+    }
     return jobs;
   }
 

@@ -174,6 +174,32 @@ for (const file of [false, true]) {
       }
     }
 
+    test("is acked together with what is stored of its attempts, or not at all", () => {
+      using db = database({ file });
+      const queue = db.queue("q", { backoff: { base: 0 } });
+      const again = (): Job<unknown> => {
+        const [job] = queue.claimBatch(1);
+        if (job === undefined) throw new Error("nothing was claimed");
+        return job;
+      };
+      for (const how of ["retried", "in progress"]) {
+        queue.enqueue(1);
+        if (how === "retried") again().retry({ error: "no" });
+        const job = again();
+        if (how === "in progress") job.progress(1);
+        for (const table of ["errors", "progress"]) {
+          db.sqlite.run(`CREATE TRIGGER full_${table} BEFORE DELETE ON _honkbun_${table}
+            BEGIN SELECT raise(ABORT, 'disk full'); END`);
+        }
+        expect(() => job.ack()).toThrow("disk full");
+        expect(job.settled).toBe(false);
+        expect(queue.counts().processing).toBe(1);
+        for (const table of ["errors", "progress"]) db.sqlite.run(`DROP TRIGGER full_${table}`);
+        job.ack();
+        expect(queue.get(job.id)).toBeNull();
+      }
+    });
+
     test("is buried or cancelled by one transaction: when its second half fails, nothing has happened", () => {
       using db = database({ file });
       const job = one(db, { maxAttempts: 1 });

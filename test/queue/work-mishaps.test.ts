@@ -271,7 +271,8 @@ describe("closing in the midst of a round", () => {
       db.close();
     });
     queue.work(() => {}, { prefetch: 0 });
-    await turns(20);
+    await eventually(() => completed > 0, "one has ended");
+    await turns();
     expect(completed).toBe(1);
     using again = open(folder.file());
     expect(again.queue("q").list()).toMatchObject([{ payload: 2, state: "ready", attempts: 0 }]);
@@ -308,6 +309,29 @@ describe("closing in the midst of a round", () => {
     ).toBe(true);
   });
 
+  test("tells of no outcome when its last transaction is rolled back", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    const errors = reported(db);
+    const [ends, runs] = [db.queue<number>("ends"), db.queue<number>("runs")];
+    ends.enqueue(1);
+    runs.enqueue(2);
+    let completed = 0;
+    db.on("job:completed", () => void completed++);
+    const gate = Promise.withResolvers<void>();
+    const workers = [ends.work(() => gate.promise), runs.work(() => new Promise(() => {}))];
+    await eventually(() => workers.every(({ running }) => running === 1), "both run");
+    db.sqlite.run(`CREATE TRIGGER picky BEFORE UPDATE ON _honker_live WHEN new.state = 'pending'
+      BEGIN SELECT raise(ABORT, 'not given back'); END`);
+    gate.resolve();
+    while ((workers[0]?.running ?? 0) > 0) await Promise.resolve(); // ended, and nothing is written yet
+    db.close();
+    expect(errors).toEqual(["not given back"]);
+    expect(completed).toBe(0);
+    using again = open(folder.file());
+    expect(again.queue("ends").counts().processing).toBe(1);
+  });
+
   test("tells of every outcome that is committed, by whichever of several workers", async () => {
     using folder = new Folder();
     const db = open(folder.file());
@@ -319,7 +343,8 @@ describe("closing in the midst of a round", () => {
       if (completed.size === 3) db.close();
     });
     for (let n = 0; n < 3; n++) queue.work(async () => {}, { concurrency: 2, prefetch: 0 });
-    await turns(30);
+    await eventually(() => completed.size >= 3, "it is closed");
+    await turns();
     using again = open(folder.file());
     const left = new Set(
       again
