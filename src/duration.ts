@@ -53,6 +53,7 @@ export function show(value: unknown): string {
   if (typeof value === "function" || typeof value === "symbol") return typeof value;
   if (typeof value === "bigint") return `${value}n`;
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? "an invalid Date" : value.toISOString();
+  if (value instanceof URL) return value.href;
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";
   return String(value);
 }

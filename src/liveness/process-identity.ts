@@ -1,7 +1,8 @@
 import { readFileSync, readlinkSync } from "node:fs";
 
-/** What tells a process from every other, also from one that gets its pid later. */
+/** What tells a process, or a thread of one, from every other, also from one that gets its pid later. */
 export interface ProcessIdentity {
+  /** On Linux the id of the thread, which `kill` and /proc take as they take a process's: that of the main thread is both. */
   readonly pid: number;
   /** When it was started, in a form that is only compared. */
   readonly startedAt: string;
@@ -11,7 +12,7 @@ export interface ProcessIdentity {
 
 export type Judgement = "alive" | "dead" | "unknown";
 
-/** This process; null where the system does not tell, or tells of another one. */
+/** This thread, where threads can be told, or this process; null where the system does not tell, or tells of another one. */
 export const ownIdentity: () => ProcessIdentity | null = once(() => {
   try {
     return process.platform === "linux" ? linuxIdentity() : otherIdentity();
@@ -40,12 +41,12 @@ export function judge(other: ProcessIdentity, own: ProcessIdentity | null = ownI
 }
 
 function linuxIdentity(): ProcessIdentity | null {
-  const stat = parseStat(readFileSync("/proc/self/stat", "utf8"));
   // A /proc of another pid namespace tells of other processes under our pids.
-  if (stat.pid !== process.pid) return null;
+  if (parseStat(readFileSync("/proc/self/stat", "utf8")).pid !== process.pid) return null;
+  const { pid, startedAt } = parseStat(readFileSync("/proc/thread-self/stat", "utf8"));
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   const namespaces = [readlinkSync("/proc/self/ns/pid"), readTimeNamespace()];
-  return { pid: process.pid, startedAt: stat.startedAt, scope: [boot, ...namespaces].join(" ") };
+  return { pid, startedAt, scope: [boot, ...namespaces].join(" ") };
 }
 
 /** Start times are counted from the boot as the time namespace sees it. Kernels before 5.6 have none. */

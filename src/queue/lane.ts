@@ -11,8 +11,14 @@ export interface Lane<J extends Job<unknown> = Job<unknown>> {
   claim(connection: Connection, count: number): Claimed;
   /** Reads one that was claimed. */
   read(row: LiveRow, claim: Claim): Read<J>;
+  /** Where handlers cannot be called at any time: makes ready to run this job. Rejects when that fails. */
+  prepare?(job: J): Promise<void> | undefined;
   /** Calls the handler. */
   run(job: J): unknown;
+  /** Where handlers can be ended from outside: the one of this job is not waited for any longer, or not to be called. */
+  abandon?(job: J): void;
+  /** The worker is over. */
+  close?(): void;
   /** How long the handler may take, in milliseconds. */
   timeout(job: J): number | undefined;
 }

@@ -40,7 +40,7 @@ export class OpenLane implements Waiter {
     this.#pause = setTimeout(() => this.ready(), PAUSE_AFTER_ERROR);
   }
 
-  close(): void {
+  stop(): void {
     clearTimeout(this.#pause);
   }
 }
@@ -105,16 +105,26 @@ export class Lanes {
     return result;
   }
 
+  /** The lane is passed over for a while. */
+  pause(lane: Lane): void {
+    this.#all.find((open) => open.lane === lane)?.pause();
+  }
+
   /** From now on the lane is passed over, until it has something to claim. */
   wait(open: OpenLane): void {
     open.isWaiting = this.#feed.wait(open.lane.queue, open);
   }
 
   /** No lane wakes any more. */
-  close(): void {
+  stop(): void {
     for (const open of this.#all) {
       this.#feed.cancel(open.lane.queue, open);
-      open.close();
+      open.stop();
     }
+  }
+
+  /** Nothing runs any more. */
+  close(): void {
+    for (const { lane } of this.#all) lane.close?.();
   }
 }

@@ -16,12 +16,15 @@ import { DeadLetters } from "./dead-letters.ts";
 import { type EnqueueOptions, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
 import { insertJob, insertJobs, type NewJob, newJob } from "./insertion.ts";
 import { type Counts, Inspection, isJobState } from "./inspection.ts";
+import { IsolatedLane } from "./isolated/isolated-lane.ts";
 import type { JobInfo, JobState } from "./job-info.ts";
 import { Job, type JobContext } from "./job.ts";
 import type { Lane } from "./lane.ts";
+import type { Claim } from "./lease.ts";
 import { CLAIM_VISIBILITY, jobContext, type QueueContext, WORK_VISIBILITY } from "./queue-context.ts";
 import { type ClaimOptions, type ClaimTerms, type QueueTerms, readClaimOptions } from "./queue-options.ts";
 import { type ResultHost, waitResult } from "./result.ts";
+import type { LiveRow } from "./statements.ts";
 import { readWaitOptions, type WaitOptions } from "./wait-options.ts";
 import { JobWatch } from "./watch.ts";
 import { readWorkOptions, type Worker, type WorkOptions } from "./work-options.ts";
@@ -200,11 +203,17 @@ export class Queue<In, Out = In, R = unknown> {
    * Runs each job by `handler`, so many at once; keeps the process alive until it is stopped. What the handler returns is
    * the job's result; what it throws ends the attempt, which is retried, or with `UnrecoverableError` not. `job.ack`,
    * `retry`, `fail` and `snooze` win over both. Claims are renewed for as long as handlers run.
+   *
+   * A URL names a module whose default export is the handler. It runs in threads, where it may block without blocking this
+   * one, and from where a `timeout` ends it whatever it does.
    * @throws TypeError, RangeError
    */
-  work(handler: (job: Job<Out, R>) => R | Promise<R>, options?: WorkOptions): Worker {
-    if (typeof handler !== "function") {
-      throw new TypeError(`work: handler must be a function, got ${show(handler)}`);
+  work(handler: ((job: Job<Out, R>) => R | Promise<R>) | URL, options?: WorkOptions): Worker {
+    const isModule = handler instanceof URL;
+    if (isModule ? handler.protocol !== "file:" : typeof handler !== "function") {
+      throw new TypeError(
+        `work: handler must be a function, or the file: URL of a module, got ${show(handler)}`,
+      );
     }
     const work = readWorkOptions(options);
     const { timeout, label } = work;
@@ -214,13 +223,16 @@ export class Queue<In, Out = In, R = unknown> {
       visibilityTimeout: this.#terms.visibilityTimeout ?? WORK_VISIBILITY,
       prefetch: 0,
     };
-    const lane: Lane<Job<Out, R>> = {
+    const base = {
       queue: this.name,
-      claim: (connection, count) => this.#claimOn(connection, count, terms, false),
-      read: (row, claim) => this.#claiming.read(row, claim),
-      run: handler,
+      claim: (connection: Connection, count: number) => this.#claimOn(connection, count, terms, false),
+      read: (row: LiveRow, claim: Claim) => this.#claiming.read(row, claim),
       timeout: () => timeout,
     };
+    const report = (error: unknown): void => this.#context.report(error, `worker of ${this.name}`);
+    const lane: Lane<Job<Out, R>> = isModule
+      ? new IsolatedLane(base, handler, this.#context.loops.alarms, report)
+      : { ...base, run: handler };
     return new QueueWorker(this.#context, [lane], work);
   }
 

@@ -26,6 +26,8 @@ export interface RunHost {
   readonly alarms: Alarms;
   /** The handler has ended, or is no longer waited for. */
   handlerEnded(run: Run): void;
+  /** Nothing of the lane can be run now. */
+  unavailable(lane: Lane, error: unknown): void;
   /** What became of the job is to be written. */
   ended(run: Run): void;
   /** The claim is settled, or lost. */
@@ -39,8 +41,9 @@ export class Run {
   readonly job: Job<unknown>;
   readonly #lane: Lane;
   readonly #host: RunHost;
-  /** When the handler was started and ended, by `performance.now()`. */
-  #startedAt: number | undefined;
+  #hasSlot = false;
+  /** When the handler was called and ended, by `performance.now()`. */
+  #calledAt: number | undefined;
   #endedAt = 0;
   /** The worker has no more time: what fails now is given back. */
   #isGivenUp = false;
@@ -53,28 +56,43 @@ export class Run {
     this.#lane = lane;
     this.#host = host;
     job.lease.watchedBy({
-      released: () => host.released(this),
+      released: () => this.#released(),
       reverted: () => this.#reverted(),
     });
   }
 
-  get wasStarted(): boolean {
-    return this.#startedAt !== undefined;
-  }
-
-  /** How long the handler took, in milliseconds. */
-  get duration(): number {
-    return this.#endedAt - (this.#startedAt ?? this.#endedAt);
+  /** How long the handler took, in milliseconds, if it was called. */
+  get duration(): number | undefined {
+    return this.#calledAt === undefined ? undefined : this.#endedAt - this.#calledAt;
   }
 
   get outcome(): Outcome | undefined {
     return this.#outcome;
   }
 
-  /** Calls the handler. */
+  /** It has a slot now: calls the handler, as soon as the lane is ready to. */
   start(): void {
+    this.#hasSlot = true;
+    const ready = this.#lane.prepare?.(this.job);
+    if (ready === undefined) this.#call();
+    else {
+      ready.then(
+        () => {
+          if (this.job.lease.isLost) this.giveBack();
+          else if (this.#outcome === undefined) this.#call();
+        },
+        (error) => {
+          if (this.#outcome !== undefined) return;
+          this.#host.unavailable(this.#lane, error);
+          this.giveBack();
+        },
+      );
+    }
+  }
+
+  #call(): void {
     const { job } = this;
-    this.#startedAt = performance.now();
+    this.#calledAt = performance.now();
     let result: unknown;
     let isPromise: boolean;
     try {
@@ -109,7 +127,7 @@ export class Run {
 
   /** Makes the job claimable again without using the attempt, unless it has ended already. */
   giveBack(): void {
-    if (this.#outcome === undefined) this.#end(GIVEN_BACK);
+    this.#abandon(GIVEN_BACK);
   }
 
   #returned(value: unknown): void {
@@ -137,9 +155,22 @@ export class Run {
     const { id, queue } = this.job;
     const error = new JobTimeoutError(`job ${id} of ${queue} has been running for ${timeout} ms (timeout)`);
     this.job.lease.abort(error);
-    this.#host.alarms.set(this, GRACE, () => {
-      if (this.#outcome === undefined) this.#end({ kind: "failed", error });
-    });
+    this.#host.alarms.set(this, GRACE, () => this.#abandon({ kind: "failed", error }));
+  }
+
+  /** The handler is not waited for any longer. */
+  #abandon(outcome: Outcome): void {
+    if (this.#outcome !== undefined) return;
+    this.#end(outcome);
+    if (this.#hasSlot) this.#lane.abandon?.(this.job);
+  }
+
+  #released(): void {
+    const { lease } = this.job;
+    if (lease.isLost && this.#calledAt !== undefined && this.#lane.abandon !== undefined) {
+      this.#host.alarms.set(this, GRACE, () => this.giveBack());
+    }
+    this.#host.released(this);
   }
 
   #reverted(): void {
@@ -163,7 +194,7 @@ export class Run {
     this.#isSettledByHandler = this.job.settled;
     this.#endedAt = performance.now();
     this.#host.alarms.clear(this);
-    if (this.wasStarted) this.#host.handlerEnded(this);
+    if (this.#hasSlot) this.#host.handlerEnded(this);
     this.#host.ended(this);
   }
 }

@@ -43,7 +43,7 @@ export class Slots {
   /** A handler has ended, and its slot is free. */
   ended(run: Run): void {
     this.#running--;
-    this.#prefetch.took(run.duration);
+    if (run.duration !== undefined) this.#prefetch.took(run.duration);
   }
 
   /** Starts what has a slot. Handlers that do all their work at once must not keep the event loop from its turn. */

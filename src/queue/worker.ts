@@ -162,6 +162,13 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     if (!this.#isOver) this.#slots.start();
   }
 
+  unavailable(lane: Lane, error: unknown): void {
+    if (this.#isOver) return;
+    this.#lanes.pause(lane);
+    this.#slots.giveBackWaiting();
+    this.#report(error);
+  }
+
   ended(run: Run): void {
     if (this.#isOver) return;
     const { lease } = run.job;
@@ -345,7 +352,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   #halt(): void {
     this.#isStopping = true;
     this.#offAbort();
-    this.#lanes.close();
+    this.#lanes.stop();
     this.#slots.stop();
     if (!this.#isOver) return;
     clearTimeout(this.#pause);
@@ -376,6 +383,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     this.#halt();
     this.#host.loops.delete(this);
     offTermination(this.#termination);
+    this.#lanes.close();
     if (error === undefined) this.#stopped.resolve();
     else this.#stopped.reject(error);
   }
