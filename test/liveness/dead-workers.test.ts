@@ -71,6 +71,57 @@ describe("jobs of a worker that is killed", () => {
   });
 });
 
+describe("jobs of a worker of which it is unknown whether it lives", () => {
+  for (const [what, under] of [
+    ["in another pid namespace", ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]],
+    ["with a /proc of another pid namespace", ["unshare", "--pid", "--fork", "--kill-child"]],
+    ["in another time namespace", ["unshare", "--time", "--fork", "--kill-child"]],
+  ] as const) {
+    test(`(${what}) stay claimed until their visibility timeout is over`, async () => {
+      using folder = new Folder();
+      let skew = 0;
+      using db = open(folder.file(), { wake: WAKE, clock: () => Date.now() + skew });
+      const queue = db.queue("q");
+      const id = queue.enqueue(1);
+      await using holder = new Process({ under, name: "holder" }, folder.file(), "claim");
+      expect(await holder.read<number>()).toBe(id);
+      // Between processes that can judge each other, this is noticed.
+      queue.enqueue(2);
+      await using judged = new Process("holder", folder.file(), "claim");
+      await judged.read();
+      const next = queue.claim().next();
+      judged.kill("SIGKILL");
+      const { value: taken } = await within(next, "the other job is taken over", 5_000);
+      expect(taken.payload).toBe(2);
+      taken.ack();
+      holder.kill("SIGKILL");
+      await holder.exited;
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      expect(queue.get(id)).toMatchObject({ state: "processing", attempts: 1 });
+      skew = 3_602_000;
+      expect(queue.claimBatch(1)).toMatchObject([{ id, attempt: 2 }]);
+    });
+  }
+});
+
+describe("jobs of a thread of this process", () => {
+  test("are claimed at once by others when it has ended, and not before", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: WAKE });
+    const queue = db.queue("q");
+    const id = queue.enqueue(1);
+    const program = new URL("../support/programs/holding-thread.ts", import.meta.url);
+    const thread = new Worker(program, { argv: [folder.file()] });
+    await new Promise((resolve) => thread.addEventListener("message", resolve, { once: true }));
+    const next = queue.claim().next();
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect(Bun.peek.status(next)).toBe("pending");
+    thread.terminate();
+    const { value: job } = await within(next, "it is claimed", 5_000);
+    expect(job).toMatchObject({ id, attempt: 2 });
+  });
+});
+
 describe("the registry", () => {
   test("is written once, with the first claim, and by nobody who claims nothing", async () => {
     using folder = new Folder();

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 
 import { judge, ownIdentity, type ProcessIdentity } from "../../src/liveness/process-identity.ts";
 import { eventually } from "../support/eventually.ts";
+import { Process } from "../support/process.ts";
 
 const own = ownIdentity() as ProcessIdentity;
 
@@ -60,6 +61,13 @@ describe("a process is judged", () => {
     expect(judge({ ...own, scope: own.scope.replace(/^\S+/, "other-boot") })).toBe("unknown");
     expect(judge({ ...own, scope: own.scope.replace(/pid:\S+/, "pid:[1]") })).toBe("unknown");
     expect(judge({ ...own, scope: own.scope.replace(/time:\S+/, "time:[1]") })).toBe("unknown");
+  });
+
+  test("unknown when we may not ask for it", async () => {
+    await using judge = new Process("unprivileged-judge");
+    // Of another user's, when we are root; else that of root which is always there.
+    const pid = process.getuid?.() === 0 ? process.pid : 1;
+    expect(await judge.ask<string>({ pid, startedAt: "another time" })).toBe("unknown");
   });
 
   test("unknown when we do not know who we are", () => {

@@ -561,6 +561,26 @@ describe("claiming ahead", () => {
     expect(Math.max(...claimed)).toBe(1);
   });
 
+  test("has its claims renewed while it waits", async () => {
+    using db = database({ file: true, now: new Date("2030-01-01T00:00:00Z") });
+    const queue = db.queue<number>("q", { visibilityTimeout: "30s" });
+    queue.enqueueMany([1, 2, 3]);
+    const left: unknown[] = [];
+    const worker = queue.work(
+      async () => {
+        db.clock.advance("10s");
+        for (let n = 0; n < 3; n++) await new Promise((resolve) => setImmediate(resolve));
+        left.push(
+          db.sqlite.query("SELECT claim_expires_at - ? AS left FROM _honker_live").all(db.clock.now / 1_000),
+        );
+      },
+      { prefetch: 2 },
+    );
+    await eventually(() => left.length === 3, "all are run");
+    await worker.stop();
+    expect(left[0]).toEqual([{ left: 30 }, { left: 30 }, { left: 30 }]);
+  });
+
   test("goes back on stop without using an attempt", async () => {
     using db = database({ file: true });
     const queue = db.queue<number>("q");

@@ -4,17 +4,23 @@ import { within } from "./eventually.ts";
 
 const PROGRAMS = resolve(import.meta.dir, "programs");
 
+/** A program that is started by another, such as `unshare`. */
+export interface Launch {
+  readonly under: readonly string[];
+  readonly name: string;
+}
+
 /** Another process, which runs a program of `test/support/programs` and talks in lines of JSON. */
 export class Process implements AsyncDisposable {
   readonly #child: Bun.Subprocess<"pipe", "pipe", "inherit">;
   readonly #lines: AsyncIterator<unknown>;
 
-  constructor(program: string, ...args: (string | number)[]) {
-    this.#child = Bun.spawn([process.execPath, resolve(PROGRAMS, `${program}.ts`), ...args.map(String)], {
-      stdin: "pipe",
-      stdout: "pipe",
-      stderr: "inherit",
-    });
+  constructor(program: string | Launch, ...args: (string | number)[]) {
+    const { under, name } = typeof program === "string" ? { under: [], name: program } : program;
+    this.#child = Bun.spawn(
+      [...under, process.execPath, resolve(PROGRAMS, `${name}.ts`), ...args.map(String)],
+      { stdin: "pipe", stdout: "pipe", stderr: "inherit" },
+    );
     this.#lines = readLines(this.#child.stdout);
   }
 
