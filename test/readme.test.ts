@@ -15,9 +15,17 @@ function blocks(language: string): string[] {
   );
 }
 
+/** Modules that other blocks use: their first line is a comment that names the file. */
+const MODULES = new Map(
+  blocks("ts").flatMap((block) =>
+    [...block.matchAll(/^\/\/ (\S+\.ts)\n/g)].map(([, name = ""]) => [name, block] as const),
+  ),
+);
+
 /** A folder of a user who has installed honkbun. */
 function project(): Folder {
   const folder = new Folder();
+  for (const [name, block] of MODULES) writeFileSync(folder.file(name), block);
   mkdirSync(folder.file("node_modules"));
   symlinkSync(ROOT, folder.file("node_modules/honkbun"));
   for (const dependency of ["zod", "@types"]) {
@@ -39,7 +47,10 @@ describe("README", () => {
     for (const line of lines) expect(scripts).toHaveProperty(line.split(" ").at(-1) ?? "");
   });
 
-  for (const [index, block] of blocks("ts").entries()) {
+  const used = new Set(MODULES.values());
+  for (const [index, block] of blocks("ts")
+    .filter((one) => !used.has(one))
+    .entries()) {
     test(`block ${index + 1} type checks and runs: ${block.split("\n").find((line) => line.startsWith("const"))}`, async () => {
       using folder = project();
       writeFileSync(folder.file("block.ts"), block);

@@ -14,7 +14,8 @@ export class Slots {
   /** In the order in which they were claimed. */
   readonly #waiting: Run[] = [];
   #running = 0;
-  #started = 0;
+  /** When a handler was started last, by `performance.now()`. */
+  #startedAt = 0;
   #isStarting = false;
   #nextSlice: NodeJS.Immediate | undefined;
   #impatience: Timer | undefined;
@@ -61,9 +62,9 @@ export class Slots {
         continue;
       }
       this.#running++;
-      this.#started++;
       run.start(); // which may end it, or stop us, and leave nothing to start
-      if (performance.now() >= end && this.#waiting.length > 0) {
+      this.#startedAt = performance.now();
+      if (this.#startedAt >= end && this.#waiting.length > 0) {
         this.#nextSlice = setImmediate(this.start);
         break;
       }
@@ -85,16 +86,16 @@ export class Slots {
   }
 
   /** What waits for a slot is not kept from other workers for long. */
-  #beImpatient(): void {
-    const started = this.#started;
+  #beImpatient(wait = PATIENCE): void {
     this.#impatience ??= setTimeout(() => {
       this.#impatience = undefined;
       if (this.#waiting.length === 0) return;
-      if (this.#started > started) this.#beImpatient();
+      const left = this.#startedAt + PATIENCE - performance.now();
+      if (left > 0) this.#beImpatient(left);
       else {
         this.#prefetch.stuck();
         this.giveBackWaiting();
       }
-    }, PATIENCE);
+    }, wait);
   }
 }

@@ -109,15 +109,20 @@ export class BareQueue implements Disposable {
   }
 }
 
-/** Claims many jobs and deletes them, each in a transaction of its own, by nothing but `bun:sqlite`. */
+/** Claims jobs and deletes them by nothing but `bun:sqlite`. */
 export class BareWorker implements Disposable {
   readonly #database: Database;
   readonly #claim: ReturnType<Database["prepare"]>;
   readonly #delete: ReturnType<Database["prepare"]>;
+  readonly #begin: ReturnType<Database["prepare"]>;
+  readonly #commit: ReturnType<Database["prepare"]>;
+  #held: readonly number[] = [];
 
   constructor(file: string, batch: number) {
     this.#database = new Database(file, { create: false, readwrite: true });
     this.#database.run("PRAGMA synchronous = NORMAL");
+    this.#begin = this.#database.prepare("BEGIN IMMEDIATE");
+    this.#commit = this.#database.prepare("COMMIT");
     this.#claim = this.#database.prepare(
       `UPDATE _honker_live SET state = 'processing', worker_id = ?1, claim_expires_at = ?2, attempts = attempts + 1
        WHERE id IN (
@@ -130,15 +135,36 @@ export class BareWorker implements Disposable {
     );
   }
 
+  /** Claims and deletes, each in a transaction of its own. */
   run(): number {
+    this.#held = this.#claimJobs();
+    this.#deleteHeld();
+    return this.#held.length;
+  }
+
+  /** Deletes what the call before has claimed and claims again, in one transaction. */
+  turn(): number {
+    this.#begin.run();
+    this.#deleteHeld();
+    this.#held = this.#claimJobs();
+    this.#commit.run();
+    return this.#held.length;
+  }
+
+  #claimJobs(): number[] {
     const now = Date.now();
     const rows = this.#claim.all("bare", Math.ceil(now / 1_000) + 300, now) as {
       id: number;
       payload: string;
     }[];
-    const jobs = rows.map((row) => ({ id: row.id, payload: JSON.parse(row.payload) as unknown }));
-    this.#delete.run(JSON.stringify(jobs.map(({ id }) => id)), "bare");
-    return jobs.length;
+    return rows.map((row) => {
+      JSON.parse(row.payload);
+      return row.id;
+    });
+  }
+
+  #deleteHeld(): void {
+    this.#delete.run(JSON.stringify(this.#held), "bare");
   }
 
   [Symbol.dispose](): void {
