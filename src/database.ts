@@ -264,7 +264,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#isClosing = true;
     this.#pubsub.close();
     const { loops, report } = this.#queues;
-    loops.endNow(loops.all, this.#pool, new ClosedError("this honkbun handle was closed"), report);
+    loops.close(this.#pool, new ClosedError("this honkbun handle was closed"), report);
     this.#queues.watches.endAll();
     this.#hub.close();
     this.#pool.close();

@@ -6,8 +6,12 @@ import { judge, ownIdentity } from "./process-identity.ts";
 /** Milliseconds between two looks whether the others are still there. */
 const INTERVAL = 400;
 
-/** Frees, in bounded portions, what a handle held whose process is gone. */
-export type Retire = (connection: Connection, handle: string, pid: number) => Retired;
+/** Something that handles hold: jobs, locks. */
+export interface Holdings {
+  /** Frees, in bounded portions, what a handle held whose process is gone. */
+  retire(connection: Connection, handle: string, pid: number): Retired;
+  isHeldBy(connection: Connection, handle: string): boolean;
+}
 
 export interface Retired {
   /** Whether that is all. */
@@ -27,7 +31,8 @@ export class Liveness implements Feed {
   readonly #pool: Pool;
   readonly #hub: WakeHub;
   readonly #report: (error: unknown, where: string) => void;
-  readonly #retires: Retire[] = [];
+  readonly #holdings: Holdings[] = [];
+  #mayBeRegistered = false;
   #isRegistered = false;
   #isRetiring = false;
   #isStarted = false;
@@ -41,9 +46,8 @@ export class Liveness implements Feed {
     this.#report = report;
   }
 
-  /** What is to be done for each handle that is found dead. */
-  onDead(retire: Retire): void {
-    this.#retires.push(retire);
+  add(holdings: Holdings): void {
+    this.#holdings.push(holdings);
   }
 
   /** To be called in each transaction that lets this handle hold something. */
@@ -51,11 +55,23 @@ export class Liveness implements Feed {
     if (this.#isRegistered || this.#pool.path === null) return;
     const own = ownIdentity();
     if (own === null) return; // who cannot be judged by others has its claims expire
+    this.#mayBeRegistered = true;
     connection.use(prepareLivenessStatements).register.run(this.handle, own.pid, own.startedAt, own.scope);
     // The transaction may roll back; that it has not is seen later.
     setImmediate(() => {
       if (!this.#pool.isClosed) this.#isRegistered = this.#read("self").length > 0;
     });
+  }
+
+  /** Whether `leave` has something to write. */
+  get hasToLeave(): boolean {
+    return this.#mayBeRegistered;
+  }
+
+  /** The handle is closed. What it holds still is freed when its process has ended. */
+  leave(connection: Connection): void {
+    if (this.#holdings.some((one) => one.isHeldBy(connection, this.handle))) return;
+    connection.use(prepareLivenessStatements).remove.run(this.handle);
   }
 
   /** Looks soon, and from now on. In memory there is nobody else. */
@@ -103,8 +119,12 @@ export class Liveness implements Feed {
         this.#timer = undefined;
         return;
       }
-      const dead = this.#others.filter(({ pid, started_at, scope }) => {
-        return judge({ pid, startedAt: started_at, scope }) === "dead";
+      const judged = new Map<string, boolean>(); // a process may have many handles
+      const dead = this.#others.filter(({ pid, started_at: startedAt, scope }) => {
+        const key = `${pid} ${startedAt} ${scope}`;
+        const isDead = judged.get(key) ?? judge({ pid, startedAt, scope }) === "dead";
+        judged.set(key, isDead);
+        return isDead;
       });
       if (dead.length > 0) void this.#retire(dead);
     } catch (error) {
@@ -118,7 +138,7 @@ export class Liveness implements Feed {
       for (const { handle, pid } of dead) {
         for (let isDone = false; !isDone;) {
           const retired = await this.#pool.loops.write((connection) => {
-            const all = this.#retires.map((retire) => retire(connection, handle, pid));
+            const all = this.#holdings.map((one) => one.retire(connection, handle, pid));
             if (all.every((one) => one.isDone)) connection.use(prepareLivenessStatements).remove.run(handle);
             return all;
           });

@@ -52,20 +52,30 @@ export class ClaimLoops implements Feed {
     this.#running.add(loop);
   }
 
+  /** Ends all at once; nothing will be claimed by this handle any more. */
+  close(pool: Pool, reason: Error, report: (error: unknown, where: string) => void): void {
+    const leave = this.#liveness.hasToLeave
+      ? (connection: Connection) => this.#liveness.leave(connection)
+      : undefined;
+    this.endNow(this.all, pool, reason, report, leave);
+  }
+
   /** Ends loops at once, and writes what becomes of the jobs that they hold; waits for the write lock to do so. */
   endNow(
     loops: readonly ClaimLoop[],
     pool: Pool,
     reason: Error,
     report: (error: unknown, where: string) => void,
+    last?: (connection: Connection) => void,
   ): void {
     for (const loop of loops) loop.end();
     let isWritten = false;
     try {
       // Where it is in vain, their visibility timeout gives them back.
-      if (loops.length > 0 && pool.checkFailure() === null) {
+      if ((loops.length > 0 || last !== undefined) && pool.checkFailure() === null) {
         isWritten = pool.writeLast((connection) => {
           for (const loop of loops) loop.leave(connection);
+          last?.(connection);
         });
         if (!isWritten) throw new Error("jobs cannot be given back: the only connection is in a transaction");
       }

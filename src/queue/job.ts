@@ -43,6 +43,15 @@ export interface Acked {
   readonly withHistory: readonly number[];
 }
 
+/** A call of a method of a job. */
+export type JobCall =
+  | { readonly method: "ack"; readonly result: unknown }
+  | { readonly method: "retry"; readonly delay: unknown; readonly error: unknown }
+  | { readonly method: "fail"; readonly error: unknown }
+  | { readonly method: "snooze"; readonly delay: unknown }
+  | { readonly method: "heartbeat"; readonly extend: unknown }
+  | { readonly method: "progress"; readonly value: unknown };
+
 const TX = new Set(["tx"]);
 const ACK = new Set(["tx", "result"]);
 const RETRY = new Set(["tx", "delay", "error"]);
@@ -89,6 +98,11 @@ export class Job<P, R = unknown> {
     return this.lease.settled;
   }
 
+  /** @internal */
+  get keepsResult(): boolean {
+    return this.#keepResult !== null;
+  }
+
   /**
    * Aborts when this claim is lost, when the job is cancelled in whatever process, and when the handle is closed;
    * `reason` is an error that says which. Watched while a claim loop holds the job; after `claimBatch` only `heartbeat`
@@ -125,15 +139,8 @@ export class Job<P, R = unknown> {
   }): void {
     assertKnown("retry", options, RETRY);
     this.lease.assertUnsettled("retry");
-    const { clock, backoff } = this.#context;
-    const delay =
-      options?.delay === undefined ? backoff(this.attempt) : toMilliseconds(options.delay, "retry: delay");
-    const now = clock();
-    const due = toEpoch(now + delay, "retry: delay");
     const error = options?.error;
-    this.#end("retry", options?.tx, error, (connection) =>
-      retryJob(connection, this.id, this.#workerId, { due, error, now }),
-    );
+    this.#end("retry", options?.tx, error, this.#retrying(options?.delay, error));
   }
 
   /**
@@ -143,10 +150,7 @@ export class Job<P, R = unknown> {
   fail(error: unknown, options?: TxOption): void {
     assertKnown("fail", options, TX);
     this.lease.assertUnsettled("fail");
-    const now = this.#context.clock();
-    this.#end("fail", options?.tx, error, (connection) =>
-      failJob(connection, this.id, this.#workerId, { error, now }),
-    );
+    this.#end("fail", options?.tx, error, (connection) => this.failOn(connection, error));
   }
 
   /**
@@ -156,14 +160,7 @@ export class Job<P, R = unknown> {
   snooze(delay: Duration, options?: TxOption): void {
     assertKnown("snooze", options, TX);
     this.lease.assertUnsettled("snooze");
-    const { pool, clock } = this.#context;
-    const wait = toMilliseconds(delay, "snooze: delay");
-    const due = toEpoch(clock() + wait, "snooze: delay");
-    const done = pool.write(options?.tx, (connection) =>
-      wait === 0
-        ? giveBackJob(connection, this.id, this.#workerId)
-        : snoozeJob(connection, this.id, this.#workerId, due),
-    );
+    const done = this.#context.pool.write(options?.tx, this.#snoozing(delay));
     this.lease.assertHeld("snooze", done, options?.tx);
     this.lease.settle(options?.tx, false, () => {});
   }
@@ -175,15 +172,7 @@ export class Job<P, R = unknown> {
    */
   heartbeat(extend?: Duration): void {
     this.lease.assertUnsettled("heartbeat");
-    const { pool, clock } = this.#context;
-    const timeout =
-      extend === undefined ? this.lease.claim.visibilityTimeout : toMilliseconds(extend, "heartbeat: extend");
-    if (timeout === 0) throw new RangeError(`heartbeat: extend must be more than 0, got ${show(extend)}`);
-    const expiry = claimExpiry(clock(), timeout);
-    const renewed = pool.write(undefined, (connection) =>
-      renewClaims(connection, [this.id], this.#workerId, expiry),
-    );
-    this.lease.assertHeld("heartbeat", renewed.length === 1);
+    this.lease.assertHeld("heartbeat", this.#context.pool.write(undefined, this.#renewing(extend)));
   }
 
   /**
@@ -193,12 +182,94 @@ export class Job<P, R = unknown> {
    */
   progress(value: unknown): void {
     this.lease.assertUnsettled("progress");
-    const text = serialize(value, undefined, () => `progress of job ${this.id} of ${this.queue}`);
-    const done = this.#context.pool.writeAll(undefined, (connection) =>
-      saveProgress(connection, this.id, this.#workerId, text),
-    );
-    this.lease.assertHeld("progress", done);
+    this.lease.assertHeld("progress", this.#context.pool.writeAll(undefined, this.#progressing(value)));
     this.#hasProgress = true;
+  }
+
+  /**
+   * @internal What the methods above do, as a write of the loops, which waits for nobody. Rejects with what they throw.
+   */
+  async perform(call: JobCall): Promise<void> {
+    const { method } = call;
+    this.lease.assertUnsettled(method);
+    switch (method) {
+      case "ack": {
+        const completions = new Map([
+          [this as Job<unknown>, this.completion(call.result as R, this.#context.clock())],
+        ]);
+        const isDone = await this.#writeByLoops((connection) => {
+          const { jobs, withHistory } = Job.ackOn(connection, completions);
+          forgetHistory(connection, withHistory);
+          return jobs.length === 1;
+        });
+        this.lease.assertHeld(method, isDone);
+        this.settledByLoop("job:completed");
+        break;
+      }
+      case "retry":
+      case "fail": {
+        const { error } = call;
+        const outcome = await this.#writeByLoops(
+          method === "retry"
+            ? this.#retrying(call.delay as Duration | undefined, error)
+            : (connection) => this.failOn(connection, error),
+        );
+        this.lease.assertHeld(method, outcome !== null);
+        this.settledByLoop(outcome ?? undefined, error);
+        break;
+      }
+      case "snooze":
+        this.lease.assertHeld(method, await this.#writeByLoops(this.#snoozing(call.delay as Duration)));
+        this.settledByLoop(undefined);
+        break;
+      case "heartbeat":
+        this.lease.assertHeld(
+          method,
+          await this.#writeByLoops(this.#renewing(call.extend as Duration | undefined)),
+        );
+        break;
+      case "progress":
+        this.lease.assertHeld(method, await this.#writeByLoops(this.#progressing(call.value)));
+        break;
+      default:
+        call satisfies never;
+    }
+  }
+
+  #writeByLoops<T>(write: (connection: Connection) => T): Promise<T> {
+    return this.#context.pool.loops.write(write);
+  }
+
+  // What the methods above write, by what their arguments say.
+
+  #retrying(delay: Duration | undefined, error: unknown): (connection: Connection) => Failure | null {
+    const { clock, backoff } = this.#context;
+    const wait = delay === undefined ? backoff(this.attempt) : toMilliseconds(delay, "retry: delay");
+    const now = clock();
+    const due = toEpoch(now + wait, "retry: delay");
+    return (connection) => retryJob(connection, this.id, this.#workerId, { due, error, now });
+  }
+
+  #snoozing(delay: Duration): (connection: Connection) => boolean {
+    const wait = toMilliseconds(delay, "snooze: delay");
+    const due = toEpoch(this.#context.clock() + wait, "snooze: delay");
+    return (connection) =>
+      wait === 0
+        ? giveBackJob(connection, this.id, this.#workerId)
+        : snoozeJob(connection, this.id, this.#workerId, due);
+  }
+
+  #renewing(extend: Duration | undefined): (connection: Connection) => boolean {
+    const timeout =
+      extend === undefined ? this.lease.claim.visibilityTimeout : toMilliseconds(extend, "heartbeat: extend");
+    if (timeout === 0) throw new RangeError(`heartbeat: extend must be more than 0, got ${show(extend)}`);
+    const expiry = claimExpiry(this.#context.clock(), timeout);
+    return (connection) => renewClaims(connection, [this.id], this.#workerId, expiry).length === 1;
+  }
+
+  #progressing(value: unknown): (connection: Connection) => boolean {
+    const text = serialize(value, undefined, () => `progress of job ${this.id} of ${this.queue}`);
+    return (connection) => saveProgress(connection, this.id, this.#workerId, text);
   }
 
   /**

@@ -4,6 +4,9 @@ import type { Job } from "./job.ts";
 import type { Claim } from "./lease.ts";
 import type { LiveRow } from "./statements.ts";
 
+/** What was to call a handler has ended before it did, by what another job had left behind. */
+export class NotBegunError extends Error {}
+
 /** The jobs of one queue, and what a worker does with them. */
 export interface Lane<J extends Job<unknown> = Job<unknown>> {
   readonly queue: string;
@@ -13,7 +16,7 @@ export interface Lane<J extends Job<unknown> = Job<unknown>> {
   read(row: LiveRow, claim: Claim): Read<J>;
   /** Where handlers cannot be called at any time: makes ready to run this job. Rejects when that fails. */
   prepare?(job: J): Promise<void> | undefined;
-  /** Calls the handler. */
+  /** Calls the handler. Rejects with NotBegunError when it could not, and may be called again. */
   run(job: J): unknown;
   /** Where handlers can be ended from outside: the one of this job is not waited for any longer, or not to be called. */
   abandon?(job: J): void;

@@ -27,8 +27,13 @@ export class OpenLane implements Waiter {
     this.#wake = wake;
   }
 
+  get isPaused(): boolean {
+    return this.#pause !== undefined;
+  }
+
   ready(): void {
     clearTimeout(this.#pause);
+    this.#pause = undefined;
     this.isWaiting = false;
     this.#wake();
   }
@@ -105,14 +110,17 @@ export class Lanes {
     return result;
   }
 
-  /** The lane is passed over for a while. */
-  pause(lane: Lane): void {
-    this.#all.find((open) => open.lane === lane)?.pause();
+  /** The lane is passed over for a while. False when it is already. */
+  pause(lane: Lane): boolean {
+    const open = this.#all.find((one) => one.lane === lane);
+    if (open === undefined || open.isPaused) return false;
+    open.pause();
+    return true;
   }
 
   /** From now on the lane is passed over, until it has something to claim. */
   wait(open: OpenLane): void {
-    open.isWaiting = this.#feed.wait(open.lane.queue, open);
+    if (!open.isPaused) open.isWaiting = this.#feed.wait(open.lane.queue, open);
   }
 
   /** No lane wakes any more. */

@@ -76,13 +76,18 @@ export function releaseHandle(
   for (;;) {
     const released = release.all(handle, SWEEP_PORTION);
     for (const job of released) {
-      const error = new Error(`the process ${pid} of its worker is gone`);
+      const error = new Error(`the process or thread ${pid} of its worker is gone`);
       recordError(connection, job, error, now);
       if (job.attempts < job.max_attempts) onSwept("job:retried", job, error);
     }
     if (released.length < SWEEP_PORTION) return true;
     if (performance.now() >= end) return false;
   }
+}
+
+/** Whether a handle has claims. */
+export function holdsJobs(connection: Connection, handle: string): boolean {
+  return connection.use(prepareQueueStatements).heldByHandle.get(handle) !== null;
 }
 
 /** True when there may be more. */

@@ -10,7 +10,7 @@ import { ClaimKeeper } from "./claim-keeper.ts";
 import { ClaimLoops } from "./claim-loops.ts";
 import { SharedInsertion } from "./insertion.ts";
 import type { JobContext } from "./job.ts";
-import { releaseHandle } from "./operations.ts";
+import { holdsJobs, releaseHandle } from "./operations.ts";
 import type { QueueTerms } from "./queue-options.ts";
 import { ReadyFeed } from "./ready-feed.ts";
 import { WatchFeed } from "./watch.ts";
@@ -44,12 +44,15 @@ export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Em
   const report = (error: unknown, where: string): void => emitter.emit("error", { error, where });
   const liveness = new Liveness(pool, hub, report);
   const emit: JobContext["emit"] = (event, job) => emitter.emit(event, job);
-  liveness.onDead((connection, handle, pid) => {
-    const freed: JobEvent[] = [];
-    const isDone = releaseHandle(connection, handle, pid, clock(), (_, { id, queue, attempts }, error) => {
-      freed.push({ id, queue, attempt: attempts, error });
-    });
-    return { isDone, report: () => freed.forEach((job) => void emit("job:retried", job)) };
+  liveness.add({
+    retire: (connection, handle, pid) => {
+      const freed: JobEvent[] = [];
+      const isDone = releaseHandle(connection, handle, pid, clock(), (_, { id, queue, attempts }, error) => {
+        freed.push({ id, queue, attempt: attempts, error });
+      });
+      return { isDone, report: () => freed.forEach((job) => void emit("job:retried", job)) };
+    },
+    isHeldBy: holdsJobs,
   });
   let count = 0;
   return {

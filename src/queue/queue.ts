@@ -231,7 +231,11 @@ export class Queue<In, Out = In, R = unknown> {
     };
     const report = (error: unknown): void => this.#context.report(error, `worker of ${this.name}`);
     const lane: Lane<Job<Out, R>> = isModule
-      ? new IsolatedLane(base, handler, this.#context.loops.alarms, report)
+      ? new IsolatedLane(base, handler, {
+          alarms: this.#context.loops.alarms,
+          concurrency: work.concurrency,
+          report,
+        })
       : { ...base, run: handler };
     return new QueueWorker(this.#context, [lane], work);
   }

@@ -5,7 +5,7 @@ import { isThenable } from "../thenable.ts";
 import type { Alarms } from "../wake/alarms.ts";
 import { settleUnreadable } from "./claiming.ts";
 import { Job } from "./job.ts";
-import type { Lane } from "./lane.ts";
+import { type Lane, NotBegunError } from "./lane.ts";
 import { type Completion, type Failure, forgetHistory } from "./operations.ts";
 
 /** Milliseconds that a handler has, after its timeout, to end by itself. */
@@ -24,6 +24,8 @@ const GIVEN_BACK: Outcome = { kind: "given back" };
 export interface RunHost {
   readonly clock: Clock;
   readonly alarms: Alarms;
+  /** It has let go of all its jobs. */
+  readonly isOver: boolean;
   /** The handler has ended, or is no longer waited for. */
   handlerEnded(run: Run): void;
   /** Nothing of the lane can be run now. */
@@ -142,6 +144,12 @@ export class Run {
 
   #threw(thrown: unknown): void {
     const error = presentable(thrown);
+    if (error instanceof NotBegunError && this.#outcome === undefined) {
+      this.#host.alarms.clear(this);
+      this.#calledAt = undefined;
+      this.start();
+      return;
+    }
     if (this.#isGivenUp && !(error instanceof UnrecoverableError)) this.#end(GIVEN_BACK);
     else {
       const { reason } = this.job.lease;
@@ -167,8 +175,9 @@ export class Run {
 
   #released(): void {
     const { lease } = this.job;
-    if (lease.isLost && this.#calledAt !== undefined && this.#lane.abandon !== undefined) {
-      this.#host.alarms.set(this, GRACE, () => this.giveBack());
+    const { isOver, alarms } = this.#host;
+    if (lease.isLost && !isOver && this.#calledAt !== undefined && this.#lane.abandon !== undefined) {
+      alarms.set(this, GRACE, () => this.giveBack());
     }
     this.#host.released(this);
   }

@@ -81,6 +81,7 @@ export interface QueueStatements {
   readonly release: Statement<AttemptRow, [string, number, number]>;
   /** Makes claims of a handle pending: handle, at most so many. */
   readonly releaseHandle: Statement<AttemptRow & { readonly queue: string }, [string, number]>;
+  readonly heldByHandle: Statement<{ n: number }, [string]>;
   readonly exhausted: Statement<AttemptRow, [string, number]>;
   readonly expired: Statement<AttemptRow, [string, number, number]>;
 }
@@ -225,6 +226,9 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          SELECT id FROM _honker_live WHERE state = 'processing' AND instr(worker_id, '~' || ?1 || '.') > 0
          ORDER BY queue, claim_expires_at LIMIT ?2)
        RETURNING id, queue, attempts, max_attempts`,
+    ),
+    heldByHandle: connection.prepare(
+      `SELECT 1 AS n FROM _honker_live WHERE state = 'processing' AND instr(worker_id, '~' || ?1 || '.') > 0 LIMIT 1`,
     ),
     exhausted: connection.prepare(
       `SELECT id, attempts, max_attempts FROM _honker_live WHERE ${EXHAUSTED} LIMIT ?2`,

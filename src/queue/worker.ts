@@ -91,6 +91,10 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     return this.#host.loops.alarms;
   }
 
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
   get running(): number {
     return this.#slots.running;
   }
@@ -163,8 +167,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   unavailable(lane: Lane, error: unknown): void {
-    if (this.#isOver) return;
-    this.#lanes.pause(lane);
+    if (this.#isOver || !this.#lanes.pause(lane)) return; // by several at once
     this.#slots.giveBackWaiting();
     this.#report(error);
   }

@@ -16,9 +16,9 @@ export function isBusy(error: unknown): error is SQLiteError {
   return error instanceof SQLiteError && (error.errno & 0xff) === BUSY;
 }
 
-/** Tells whether a transaction of this very process holds the write lock, and which commit came last. */
+/** Tells whether a transaction of this very thread holds the write lock, as far as we know, and which commit came last. */
 export interface LockHolder {
-  isThisProcess(): boolean;
+  isThisThread(): boolean;
   lastCommit(): number;
 }
 
@@ -99,7 +99,7 @@ class StuckHere {
   since(waited: number): boolean {
     if (this.#holder === undefined || waited < this.#checkAt) return false;
     this.#checkAt = waited + HOLDER_CHECK;
-    if (!this.#holder.isThisProcess()) {
+    if (!this.#holder.isThisThread()) {
       this.#heldSince = Number.POSITIVE_INFINITY;
       return false;
     }

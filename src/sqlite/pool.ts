@@ -1,6 +1,7 @@
 import { Database, SQLiteError } from "bun:sqlite";
 
 import { ClosedError, type FileReplacedError } from "../errors.ts";
+import { threads } from "../threads.ts";
 import { LockWait } from "./busy.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { Connection } from "./connection.ts";
@@ -300,7 +301,9 @@ export class Pool {
   #lockHolder() {
     const { path } = this;
     if (path === null) return undefined;
-    return { isThisProcess: () => holdsWriteLock(path), lastCommit: () => this.dataVersion() };
+    // A thread's transaction may end while we wait.
+    const isThisThread = (): boolean => threads.running === 0 && holdsWriteLock(path);
+    return { isThisThread, lastCommit: () => this.dataVersion() };
   }
 }
 

@@ -356,7 +356,13 @@ export class WakeHub {
     const feeds = [...this.#feeds];
     this.close();
     this.#report(error, "wake");
-    for (const feed of feeds) feed.fail(error);
+    for (const feed of feeds) {
+      try {
+        feed.fail(error);
+      } catch (failure) {
+        this.#report(failure, "wake"); // the others are told all the same
+      }
+    }
     return true;
   }
 }

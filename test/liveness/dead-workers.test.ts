@@ -27,7 +27,7 @@ describe("jobs of a worker that is killed", () => {
       expect(job).toMatchObject({ id, attempt: 2 });
       expect(retried).toMatchObject([{ id, queue: "q", attempt: 1 }]);
       expect(queue.get(id)?.errors).toMatchObject([
-        { attempt: 1, message: `the process ${holder.pid} of its worker is gone` },
+        { attempt: 1, message: `the process or thread ${holder.pid} of its worker is gone` },
       ]);
       expect(db.sqlite.query("SELECT pid FROM _honkbun_handles").all()).toEqual([{ pid: process.pid }]);
     });
@@ -142,6 +142,25 @@ describe("the registry", () => {
     expect(handles()).toEqual([{ pid: process.pid }]);
     queue.claimBatch(1);
     expect(handles()).toHaveLength(1);
+  });
+
+  test("is left on close, unless something is held still", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), { wake: WAKE });
+    const handles = (): unknown[] => db.sqlite.query("SELECT pid FROM _honkbun_handles").all();
+    for (const how of ["settled", "looping", "held"] as const) {
+      const other = open(folder.file());
+      const queue = other.queue(how);
+      queue.enqueue(1);
+      if (how === "looping") await queue.claim().next();
+      else {
+        const [job] = queue.claimBatch(1);
+        if (how === "settled") job?.ack();
+      }
+      expect(handles()).toHaveLength(1);
+      other.close();
+      expect(handles()).toHaveLength(how === "held" ? 1 : 0);
+    }
   });
 
   test("is looked at without writing", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 
 import { z } from "zod";
 
@@ -106,13 +107,22 @@ describe("a handler in a thread of its own", () => {
     expect(queue.get(id)).toMatchObject({ attempts: 1, errors: [{ message: "never again" }] });
   });
 
-  test("has failed when its result cannot be passed on", async () => {
+  test("has failed when its result cannot be stored, unless nobody keeps it", async () => {
     using db = database({ file: true });
     const queue = scripted(db, { backoff: { type: "fixed", base: "1h" } });
-    await using _ = queue.work(SCRIPTED);
-    const id = queue.enqueue([{ do: "function" }]);
-    await eventually(() => state(queue, id) === "delayed", "it has failed");
-    expect(queue.get(id)?.errors[0]?.message).toContain("result cannot be passed to another thread");
+    await using worker = queue.work(SCRIPTED);
+    for (const step of ["function", "cycle"] as const) {
+      const id = queue.enqueue([{ do: step }]);
+      await eventually(() => state(queue, id) === "delayed", "it has failed");
+      expect(queue.get(id)?.errors[0]?.message).toContain("cannot be stored as JSON");
+    }
+    await worker.stop();
+    const careless = db.queue<Step[]>("careless");
+    await using _ = careless.work(SCRIPTED);
+    const completed: number[] = [];
+    db.on("job:completed", ({ id }) => void completed.push(id));
+    const id = careless.enqueue([{ do: "function" }]);
+    await eventually(() => completed.includes(id), "it is completed");
   });
 });
 
@@ -122,8 +132,14 @@ describe("job in a thread", () => {
     const queue = scripted(db);
     await using _ = queue.work(SCRIPTED, { concurrency: 4 });
     const loop: Step = { do: "until aborted" };
+    const renewed = queue.enqueue([{ do: "heartbeat" }, { do: "progress", value: 1 }, loop]);
+    await eventually(() => queue.get(renewed)?.progress === 1, "it has renewed its claim");
+    const { left } = db.sqlite
+      .query("SELECT claim_expires_at - ? AS left FROM _honker_live WHERE id = ?")
+      .get(db.clock.now / 1_000, renewed) as { left: number };
+    expect(left).toBeGreaterThanOrEqual(7_200);
+    queue.cancel(renewed);
     const acked = queue.enqueue([
-      { do: "heartbeat" },
       { do: "progress", value: { percent: 50 } },
       { do: "ack", value: "by ack" },
       { do: "settled" },
@@ -141,6 +157,7 @@ describe("job in a thread", () => {
     await eventually(() => state(queue, snoozed) === "delayed", "it is snoozed");
     expect(queue.get(snoozed)).toMatchObject({ attempts: 0, errors: [] });
     expect(queue.get(retried)).toMatchObject({ attempts: 1, errors: [{ message: "not now" }] });
+    expect(queue.get(retried)?.runAt).toEqual(new Date(db.clock.now + 3_600_000));
     expect(queue.get(failed)).toMatchObject({ attempts: 1, errors: [{ message: "not ever" }] });
   });
 
@@ -218,7 +235,7 @@ describe("an isolated handler that takes longer than its timeout", () => {
       expect(queue.get(id)?.errors).toMatchObject([
         { attempt: 1, message: expect.stringContaining("has been running for 30000 ms") },
       ]);
-      expect(worker.running).toBe(0);
+      await eventually(() => worker.running === 0, "its slot is free");
       const next = queue.enqueue([{ do: "thread" }]);
       await within(queue.waitResult(next), "another thread runs the next one");
     });
@@ -297,6 +314,31 @@ describe("a thread that crashes", () => {
     await within(queue.waitResult(next), "another thread runs the next one");
   });
 
+  test("costs no attempt of a job that it had not come to", async () => {
+    using db = database({ file: true });
+    const queue = scripted(db, { maxAttempts: 1 });
+    reported(db);
+    await using worker = queue.work(SCRIPTED);
+    const ids: number[] = [];
+    for (let n = 0; n < 60; n++) {
+      const what = n % 2 === 0 ? "exit" : "throw";
+      ids.push(
+        queue.enqueue([
+          { do: "progress", value: 1 },
+          { do: "stray", what, after: 1 + (n % 5) },
+        ]),
+      );
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    await eventually(
+      () => ids.every((id) => ["completed", "dead"].includes(state(queue, id) ?? "")),
+      "all ended",
+    );
+    const innocent = ids.filter((id) => queue.get(id)?.state === "dead" && queue.get(id)?.progress === null);
+    expect(innocent).toEqual([]);
+    expect(worker.running).toBe(0);
+  });
+
   test("leaves what it has claimed by itself to others at once", async () => {
     using folder = new Folder();
     using db = open(folder.file(), { wake: { safetyInterval: false } });
@@ -324,14 +366,16 @@ describe("a module that cannot be loaded", () => {
       using db = database({ file: true });
       const queue = scripted(db);
       const errors = reported(db);
-      const worker = queue.work(handler(name));
-      const id = queue.enqueue([]);
+      const worker = queue.work(handler(name), { concurrency: 3 });
+      const [id = 0] = queue.enqueueMany([[], [], []]);
       await eventually(() => errors.length > 0, "it is reported");
       expect(errors[0]).toMatchObject({
         where: "worker of q",
         error: { message: expect.stringContaining(message) },
       });
+      const first = performance.now();
       await eventually(() => errors.length > 1, "it is tried again");
+      expect(performance.now() - first).toBeGreaterThan(900);
       await worker.stop();
       expect(queue.get(id)).toMatchObject({ state: "ready", attempts: 0, errors: [] });
     });
@@ -364,7 +408,126 @@ describe("a module that cannot be loaded", () => {
   });
 });
 
+test("a call of a job in a thread waits for the write lock without blocking anybody", async () => {
+  using folder = new Folder();
+  using db = open(folder.file(), { wake: { safetyInterval: false } });
+  const queue = scripted(db, { maxAttempts: 1 });
+  await using _ = queue.work(SCRIPTED, { concurrency: 2 });
+  const warm = queue.enqueueMany([[{ do: "thread" }], [{ do: "thread" }]]);
+  await within(Promise.all(warm.map((id) => queue.waitResult(id))), "the threads are there");
+  const channel = new BroadcastChannel("lock");
+  const held = new Promise<void>((resolve) => {
+    channel.onmessage = () => resolve();
+  });
+  const [, waiting = 0] = queue.enqueueMany([
+    [{ do: "lock", file: folder.file(), ms: 2_500 }],
+    [
+      { do: "block", ms: 300 },
+      { do: "progress", value: 1 },
+      { do: "return", value: "went on" },
+    ],
+  ]);
+  await within(held, "the lock is held");
+  let longest = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 5);
+  expect(await within(queue.waitResult(waiting), "it goes on")).toBe("went on");
+  clearInterval(timer);
+  channel.close();
+  expect(longest).toBeLessThan(900);
+  expect(queue.get(waiting)?.errors).toEqual([]);
+});
+
 describe("a worker with isolated handlers", () => {
+  const threads = (): number =>
+    readdirSync("/proc/self/task").filter((task) => {
+      try {
+        return readFileSync(`/proc/self/task/${task}/comm`, "utf8").startsWith("honkbun handler");
+      } catch {
+        return false; // it has ended
+      }
+    }).length;
+
+  test("leaves no threads behind", async () => {
+    for (const how of ["stop", "close", "replaced", "replaced and closed"] as const) {
+      using folder = new Folder();
+      const db = open(folder.file(), { wake: { safetyInterval: false } });
+      const errors = reported(db);
+      const queue = scripted(db);
+      const worker = queue.work(SCRIPTED, { concurrency: 2 });
+      const id = queue.enqueue([{ do: "thread" }]);
+      await within(queue.waitResult(id), "it works");
+      const looping = queue.enqueue([{ do: "progress", value: 1 }, { do: "loop" }]);
+      await eventually(() => queue.get(looping)?.progress === 1, "it loops");
+      expect(threads()).toBeGreaterThan(0);
+      if (how === "stop") await within(worker.stop({ timeout: 0 }), "it stops");
+      else if (how === "close") db.close();
+      else {
+        writeFileSync(folder.file("other.db"), "");
+        renameSync(folder.file("other.db"), folder.file());
+        if (how === "replaced") {
+          const stopped = within(worker.stopped, "it stops");
+          expect(stopped).rejects.toMatchObject({ code: "HONKBUN_FILE_REPLACED" });
+          await stopped.catch(() => {});
+          expect(errors.length).toBeGreaterThan(0);
+        }
+      }
+      db.close();
+      await eventually(() => threads() === 0, `all threads have ended: ${how}`);
+    }
+  });
+
+  test("does not run what was cancelled, or given back, while the module was loaded", async () => {
+    using db = database({ file: true });
+    const queue = db.queue("q");
+    const ran: unknown[] = [];
+    const channel = new BroadcastChannel("slow-to-load");
+    channel.onmessage = (event) => void ran.push(event.data);
+    const worker = queue.work(handler("slow-to-load"), { concurrency: 2 });
+    const [cancelled = 0, stopped = 0] = queue.enqueueMany([1, 2]);
+    await eventually(() => worker.running === 2, "they are about to run");
+    queue.cancel(cancelled);
+    await within(worker.stop({ timeout: 0 }), "it stops");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(ran).toEqual([]);
+    expect(queue.get(stopped)).toMatchObject({ state: "ready", attempts: 0 });
+    const again = queue.work(handler("slow-to-load"));
+    await eventually(() => again.running === 1, "it is about to run");
+    queue.cancel(stopped);
+    await eventually(() => again.running === 0, "it is dropped");
+    const next = queue.enqueue(3);
+    await eventually(() => ran.length === 1, "the next one runs, in the thread that was loaded for it");
+    await again.stop();
+    expect(queue.get(next)).toBeNull();
+    channel.close();
+  });
+
+  test("starts no more threads when those that are to end do not, and says so", async () => {
+    using db = database({ file: true });
+    const queue = scripted(db, { maxAttempts: 1 });
+    const errors = reported(db);
+    const worker = queue.work(SCRIPTED, { timeout: "30s" });
+    for (let n = 0; n < 2; n++) {
+      const id = queue.enqueue([
+        { do: "progress", value: 1 },
+        { do: "block", ms: 4_000 },
+      ]);
+      await eventually(() => queue.get(id)?.progress === 1, "it is blocked");
+      db.clock.advance("30s");
+      db.clock.advance("1s");
+      await eventually(() => state(queue, id) === "dead", "it has failed");
+    }
+    const id = queue.enqueue([{ do: "thread" }]);
+    await eventually(() => errors.length > 0, "it is reported");
+    expect(errors[0]?.error).toMatchObject({ message: expect.stringContaining("2 threads of") });
+    await eventually(() => queue.get(id)?.attempts === 0, "it is given back");
+    await within(queue.waitResult(id), "it runs once they have ended");
+    await worker.stop();
+  }, 20_000);
+
   test("gives back what runs when it is stopped in a hurry, and when it is closed", async () => {
     for (const how of ["stop", "close"] as const) {
       using folder = new Folder();

@@ -538,6 +538,28 @@ describe("claiming ahead", () => {
     await Promise.all([worker.stop(), other.stop()]);
   });
 
+  test("gives nothing back while handlers are started, however long that goes on", async () => {
+    using db = database({ file: true });
+    const queue = db.queue<number>("q");
+    queue.enqueueMany(Array.from({ length: 30 }, (_, n) => n));
+    db.sqlite.run("CREATE TABLE given_back (id)");
+    db.sqlite.run(
+      `CREATE TRIGGER noted AFTER UPDATE ON _honker_live WHEN old.state = 'processing' AND new.state = 'pending'
+       BEGIN INSERT INTO given_back VALUES (old.id); END`,
+    );
+    let done = 0;
+    const worker = queue.work(
+      async () => {
+        await new Promise((resolve) => setTimeout(resolve, 3));
+        done++;
+      },
+      { prefetch: 30 },
+    );
+    await eventually(() => done === 30, "all are run");
+    await worker.stop();
+    expect(db.sqlite.query("SELECT id FROM given_back").all()).toEqual([]);
+  });
+
   test("is done by itself for handlers that take microseconds, and not for those that take long", async () => {
     using commits = new Commits();
     using db = database({ file: true });

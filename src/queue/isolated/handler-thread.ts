@@ -1,18 +1,20 @@
-import { MessageChannel } from "node:worker_threads";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
 
-import type { Duration } from "../../duration.ts";
-import { PayloadError, UnrecoverableError } from "../../errors.ts";
-import { messageOf } from "../../payload.ts";
+import { UnrecoverableError } from "../../errors.ts";
+import { messageOf, stackOf } from "../../payload.ts";
+import { threads } from "../../threads.ts";
 import type { Alarms } from "../../wake/alarms.ts";
-import type { Job } from "../job.ts";
-import type { Answer, Call, FromThread, Thrown, ToThread } from "./messages.ts";
+import type { Job, JobCall } from "../job.ts";
+import { NotBegunError } from "../lane.ts";
+import type { Answer, Call, FromThread, Load, Thrown, ToThread } from "./messages.ts";
 // @ts-expect-error it is imported as text, not as a module
 import source from "./thread.ts" with { type: "text" };
 
 /** Milliseconds that a module may take to load. */
 const LOADS_WITHIN = 10_000;
 
-let url: string | undefined;
+/** Of the text, made once. */
+let sourceUrl: string | undefined;
 
 /** The job that a thread works on. */
 interface Current {
@@ -20,43 +22,68 @@ interface Current {
   readonly abort: () => void;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
+  hasBegun: boolean;
+}
+
+export interface ThreadListener {
+  /** It has ended by itself while no handler was running. */
+  crashed(error: unknown): void;
+  /** It is really gone: one that is blocked in a call of the system ends only then. */
+  closed(thread: HandlerThread): void;
 }
 
 /** A thread that runs a handler for one job after the other. */
 export class HandlerThread {
   readonly #thread: Worker;
-  readonly #crashed: (error: unknown) => void;
-  readonly #answers = new MessageChannel();
+  readonly #alarms: Alarms;
+  readonly #listener: ThreadListener;
+  readonly #messages: MessagePort;
+  readonly #answers: MessagePort;
   readonly #isAnswered = new Int32Array(new SharedArrayBuffer(4));
   readonly #loaded = Promise.withResolvers<void>();
-  readonly #alarms: Alarms;
   #isLoaded = false;
   #isOver = false;
   #current: Current | undefined;
 
-  /** `crashed` is told when it ends while it works on nothing. */
-  constructor(module: URL, alarms: Alarms, crashed: (error: unknown) => void) {
+  constructor(module: URL, alarms: Alarms, listener: ThreadListener) {
     this.#alarms = alarms;
-    this.#crashed = crashed;
+    this.#listener = listener;
     this.#loaded.promise.catch(() => {}); // whoever waits for it is told
     // From text, so that a program that is bundled or compiled into one file carries it along.
-    url ??= URL.createObjectURL(new Blob([source as string], { type: "application/typescript" }));
-    this.#thread = new Worker(url, { name: "honkbun handler" });
+    sourceUrl ??= URL.createObjectURL(new Blob([source as string], { type: "application/typescript" }));
+    this.#thread = new Worker(sourceUrl, { name: "honkbun handler" });
+    threads.running++;
     this.#thread.unref(); // the worker keeps the process alive
-    this.#thread.onmessage = ({ data }: MessageEvent<FromThread>) => this.#receive(data);
+    const [messages, answers] = [new MessageChannel(), new MessageChannel()];
+    this.#messages = messages.port1;
+    this.#answers = answers.port1;
+    this.#messages.on("message", (message: FromThread) => this.#receive(message));
+    this.#messages.unref();
     this.#thread.onerror = (event) => {
       event.preventDefault();
       this.#crash(new Error(event.message));
     };
     this.#thread.addEventListener("close", (event) => {
-      const { code } = event as CloseEvent;
-      this.#crash(new Error(`the thread of ${module.href} has ended, with exit code ${code}`));
+      threads.running--;
+      this.#crash(
+        new Error(`the thread of ${module.href} has ended, with exit code ${(event as CloseEvent).code}`),
+      );
+      listener.closed(this);
     });
-    alarms.set(this, LOADS_WITHIN, () =>
-      this.#crash(new Error(`${module.href} was not loaded within ${LOADS_WITHIN} ms`)),
-    );
-    const { port2: answers } = this.#answers;
-    this.#send({ kind: "load", module: module.href, answers, isAnswered: this.#isAnswered }, [answers]);
+    const load: Load = {
+      module: module.href,
+      messages: messages.port2,
+      answers: answers.port2,
+      isAnswered: this.#isAnswered,
+    };
+    this.#thread.postMessage(load, [load.messages, load.answers] as never);
+    try {
+      alarms.set(this, LOADS_WITHIN, () =>
+        this.#crash(new Error(`${module.href} was not loaded within ${LOADS_WITHIN} ms`)),
+      );
+    } catch (error) {
+      this.terminate(error); // the file was replaced, or the handle closed
+    }
   }
 
   get isOver(): boolean {
@@ -72,23 +99,24 @@ export class HandlerThread {
     return this.#loaded.promise;
   }
 
-  /** Resolves with what the handler returns; rejects with what it throws, and with what ends the thread. */
+  /**
+   * Resolves with what the handler returns; rejects with what it throws, and with what ends the thread: with NotBegunError
+   * when that was before the handler was called.
+   */
   run(job: Job<unknown>): Promise<unknown> {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const { id, queue, payload, attempt, maxAttempts, priority, enqueuedAt, signal } = job;
+    const { id, queue, payload, attempt, maxAttempts, priority, enqueuedAt, keepsResult, signal } = job;
     try {
-      this.#send({ kind: "run", job: { id, queue, payload, attempt, maxAttempts, priority, enqueuedAt } });
+      this.#send({
+        kind: "run",
+        job: { id, queue, payload, attempt, maxAttempts, priority, enqueuedAt, keepsResult },
+      });
     } catch (cause) {
-      reject(
-        new PayloadError(
-          `job ${id} of ${queue}: the payload cannot be passed to a thread: ${messageOf(cause)}`,
-          { cause },
-        ),
-      );
-      return promise;
+      const why = `job ${id} of ${queue}: its payload cannot be passed to a thread: ${messageOf(cause)}`;
+      throw new UnrecoverableError(why, { cause });
     }
     const abort = (): void => this.#send({ kind: "abort", reason: toThrown(signal.reason) });
-    this.#current = { job, abort, resolve, reject };
+    this.#current = { job, abort, resolve, reject, hasBegun: false };
     if (signal.aborted) abort();
     else signal.addEventListener("abort", abort, { once: true });
     return promise;
@@ -100,16 +128,19 @@ export class HandlerThread {
     this.#isOver = true;
     this.#alarms.clear(this);
     this.#thread.terminate();
-    this.#answers.port1.close();
+    this.#messages.close();
+    this.#answers.close();
     this.#loaded.reject(reason);
     this.#leave()?.reject(reason);
   }
 
   #crash(error: unknown): void {
     if (this.#isOver) return;
-    const isIdle = this.#isLoaded && this.#current === undefined;
+    const current = this.#current;
+    const isIdle = this.#isLoaded && current?.hasBegun !== true;
+    if (isIdle) this.#leave()?.reject(new NotBegunError("the thread has ended before it came to the job"));
     this.terminate(error);
-    if (isIdle) this.#crashed(error);
+    if (isIdle) this.#listener.crashed(error);
   }
 
   #receive(message: FromThread): void {
@@ -124,11 +155,14 @@ export class HandlerThread {
       case "crashed":
         this.#crash(toError(message.error));
         break;
+      case "begun":
+        if (this.#current !== undefined) this.#current.hasBegun = true;
+        break;
       case "call":
-        this.#answer(message);
+        void this.#answer(message.call);
         break;
       case "returned":
-        this.#leave()?.resolve(message.value);
+        this.#leave()?.resolve(message.value === undefined ? undefined : JSON.parse(message.value));
         break;
       case "threw":
         this.#leave()?.reject(toError(message.error));
@@ -145,55 +179,55 @@ export class HandlerThread {
     return current;
   }
 
-  #answer(call: Call): void {
+  /** The thread waits meanwhile, and nobody else. */
+  async #answer(call: Call): Promise<void> {
     let answer: Answer = {};
     try {
-      if (this.#current !== undefined) perform(this.#current.job, call);
+      if (this.#current === undefined) throw new Error("the handler has ended");
+      await this.#current.job.perform(toJobCall(call));
     } catch (error) {
       answer = { error: toThrown(error) };
     }
-    this.#answers.port1.postMessage(answer);
+    if (this.#isOver) return;
+    this.#answers.postMessage(answer);
     Atomics.store(this.#isAnswered, 0, 1);
     Atomics.notify(this.#isAnswered, 0);
   }
 
-  #send(message: ToThread, transfer: Bun.Transferable[] = []): void {
-    this.#thread.postMessage(message, transfer);
+  #send(message: ToThread): void {
+    this.#messages.postMessage(message);
   }
 }
 
-function perform(job: Job<unknown>, call: Call): void {
+function toJobCall(call: Call): JobCall {
+  const parse = (text: string | undefined): unknown => (text === undefined ? undefined : JSON.parse(text));
   switch (call.method) {
     case "ack":
-      job.ack({ result: call.result });
-      break;
-    case "retry":
-      job.retry({
-        ...(call.delay === undefined ? {} : { delay: call.delay as Duration }),
-        ...(call.error === undefined ? {} : { error: toError(call.error) }),
-      });
-      break;
-    case "fail":
-      job.fail(toError(call.error));
-      break;
-    case "snooze":
-      job.snooze(call.delay as Duration);
-      break;
-    case "heartbeat":
-      job.heartbeat(call.extend as Duration | undefined);
-      break;
+      return { ...call, result: parse(call.result) };
     case "progress":
-      job.progress(call.value);
-      break;
+      return { ...call, value: parse(call.value) };
+    case "retry":
+      return { ...call, error: call.error === undefined ? undefined : toError(call.error) };
+    case "fail":
+      return { ...call, error: toError(call.error) };
     default:
-      call satisfies never;
+      return call;
   }
 }
 
+/** Of what the methods of a job throw, or its signal aborts with. */
 function toThrown(error: unknown): Thrown {
-  if (!(error instanceof Error)) return { value: String(error) };
-  const { name, message, stack, code } = error as Error & { readonly code?: unknown };
-  return { name, message, stack, code, cause: undefined };
+  const { name, code } =
+    error instanceof Error
+      ? (error as Error & { readonly code?: unknown })
+      : { name: "Error", code: undefined };
+  return {
+    name: String(name),
+    message: messageOf(error),
+    stack: stackOf(error) ?? undefined,
+    code: typeof code === "string" ? code : undefined,
+    cause: undefined,
+  };
 }
 
 function toError(thrown: Thrown): unknown {
@@ -204,5 +238,5 @@ function toError(thrown: Thrown): unknown {
     code === "HONKBUN_UNRECOVERABLE"
       ? new UnrecoverableError(message, options)
       : Object.assign(new Error(message, options), { name }, code === undefined ? {} : { code });
-  return Object.assign(error, { stack });
+  return stack === undefined ? error : Object.assign(error, { stack });
 }

@@ -6,22 +6,30 @@ import type { Job } from "../job.ts";
 import type { Lane } from "../lane.ts";
 import type { Claim } from "../lease.ts";
 import type { LiveRow } from "../statements.ts";
-import { HandlerThread } from "./handler-thread.ts";
+import { HandlerThread, type ThreadListener } from "./handler-thread.ts";
+
+/** What an isolated lane needs of its worker. */
+export interface IsolatedHost {
+  readonly alarms: Alarms;
+  /** How many handlers run at once. */
+  readonly concurrency: number;
+  report(error: unknown): void;
+}
 
 /** Runs the jobs of a queue by a module, each in a thread of its own; threads are started when needed, and used again. */
-export class IsolatedLane<J extends Job<unknown>> implements Lane<J> {
+export class IsolatedLane<J extends Job<unknown>> implements Lane<J>, ThreadListener {
   readonly #lane: Omit<Lane<J>, "run">;
   readonly #module: URL;
-  readonly #alarms: Alarms;
-  readonly #report: (error: unknown) => void;
+  readonly #host: IsolatedHost;
   readonly #idle: HandlerThread[] = [];
   readonly #taken = new Map<J, HandlerThread>();
+  /** Those too that are to end, and have not yet. */
+  readonly #all = new Set<HandlerThread>();
 
-  constructor(lane: Omit<Lane<J>, "run">, module: URL, alarms: Alarms, report: (error: unknown) => void) {
+  constructor(lane: Omit<Lane<J>, "run">, module: URL, host: IsolatedHost) {
     this.#lane = lane;
     this.#module = module;
-    this.#alarms = alarms;
-    this.#report = report;
+    this.#host = host;
   }
 
   get queue(): string {
@@ -45,7 +53,7 @@ export class IsolatedLane<J extends Job<unknown>> implements Lane<J> {
     do thread = this.#idle.pop();
     while (thread?.isOver);
     try {
-      thread ??= new HandlerThread(this.#module, this.#alarms, this.#report);
+      thread ??= this.#start();
     } catch (error) {
       return Promise.reject(error);
     }
@@ -72,6 +80,26 @@ export class IsolatedLane<J extends Job<unknown>> implements Lane<J> {
 
   close(): void {
     const reason = new ClosedError("the worker is over");
-    for (const thread of [...this.#idle, ...this.#taken.values()]) thread.terminate(reason);
+    for (const thread of this.#all) thread.terminate(reason);
+  }
+
+  crashed(error: unknown): void {
+    this.#host.report(error);
+  }
+
+  closed(thread: HandlerThread): void {
+    this.#all.delete(thread);
+  }
+
+  #start(): HandlerThread {
+    const { concurrency, alarms } = this.#host;
+    if (this.#all.size >= 2 * concurrency) {
+      throw new Error(
+        `${this.#all.size - this.#taken.size} threads of ${this.#module.href} cannot be ended: they are blocked in calls of the system`,
+      );
+    }
+    const thread = new HandlerThread(this.#module, alarms, this);
+    this.#all.add(thread);
+    return thread;
   }
 }

@@ -1,32 +1,32 @@
 // Runs in the threads of isolated handlers, from its text: it can import types only, and what comes with Bun.
 import { receiveMessageOnPort } from "node:worker_threads";
 
-import type { Answer, Call, FromThread, JobFields, Thrown, ToThread } from "./messages.ts";
+import type { Answer, Call, FromThread, JobFields, Load, Thrown, ToThread } from "./messages.ts";
 
 declare const self: Worker;
 
-type Load = Extract<ToThread, { kind: "load" }>;
-
-let handler: (job: ThreadJob) => unknown;
 let load: Load;
+let handler: (job: ThreadJob) => unknown;
 let current: ThreadJob | undefined;
 
-self.onmessage = ({ data }: MessageEvent<ToThread>) => {
-  if (data.kind === "load") void start(data);
-  else if (data.kind === "run") void run(data.job);
-  else current?.abort(toError(data.reason));
+self.onmessage = ({ data }: MessageEvent<Load>) => {
+  self.onmessage = null;
+  load = data;
+  load.messages.on("message", (message: ToThread) => {
+    if (message.kind === "run") void run(message.job);
+    else current?.abort(toError(message.reason));
+  });
+  for (const event of ["uncaughtException", "unhandledRejection"]) {
+    process.on(event, (error: unknown) => send({ kind: "crashed", error: toThrown(error) }));
+  }
+  void start();
 };
 
-for (const event of ["uncaughtException", "unhandledRejection"]) {
-  process.on(event, (error: unknown) => send({ kind: "crashed", error: toThrown(error) }));
-}
-
-async function start(data: Load): Promise<void> {
-  load = data;
+async function start(): Promise<void> {
   try {
-    handler = (await import(data.module)).default;
+    handler = (await import(load.module)).default;
     if (typeof handler !== "function")
-      throw new TypeError(`work: ${data.module} must have a handler as its default export`);
+      throw new TypeError(`work: ${load.module} must have a handler as its default export`);
     send({ kind: "loaded" });
   } catch (error) {
     send({ kind: "unloadable", error: toThrown(error) });
@@ -36,18 +36,16 @@ async function start(data: Load): Promise<void> {
 async function run(fields: JobFields): Promise<void> {
   const job = new ThreadJob(fields);
   current = job;
+  send({ kind: "begun" });
   let end: FromThread;
   try {
-    end = { kind: "returned", value: await handler(job) };
+    const result = await handler(job);
+    end = { kind: "returned", value: job.serialize(result, "result") };
   } catch (error) {
     end = { kind: "threw", error: toThrown(error) };
   }
   current = undefined;
-  try {
-    send(end);
-  } catch (error) {
-    send({ kind: "threw", error: toThrown(uncloneable(job, "result", error)) });
-  }
+  send(end);
 }
 
 /** The job as its handler sees it here: what changes it is done by the thread that has claimed it, while this one waits. */
@@ -59,6 +57,7 @@ class ThreadJob {
   readonly maxAttempts: number;
   readonly priority: number;
   readonly enqueuedAt: Date;
+  readonly #keepsResult: boolean;
   readonly #abort = new AbortController();
   #settled = false;
 
@@ -70,6 +69,7 @@ class ThreadJob {
     this.maxAttempts = fields.maxAttempts;
     this.priority = fields.priority;
     this.enqueuedAt = fields.enqueuedAt;
+    this.#keepsResult = fields.keepsResult;
   }
 
   get signal(): AbortSignal {
@@ -85,20 +85,24 @@ class ThreadJob {
   }
 
   ack(options?: { readonly result?: unknown }): void {
-    this.#settle("ack", options, { method: "ack", result: options?.result });
+    assertKnown("ack", options, "result");
+    this.#settle({ method: "ack", result: this.serialize(options?.result, "result") });
   }
 
   retry(options?: { readonly delay?: unknown; readonly error?: unknown }): void {
+    assertKnown("retry", options, "delay", "error");
     const error = options?.error === undefined ? undefined : toThrown(options.error);
-    this.#settle("retry", options, { method: "retry", delay: options?.delay, error });
+    this.#settle({ method: "retry", delay: options?.delay, error });
   }
 
   fail(error: unknown, options?: object): void {
-    this.#settle("fail", options, { method: "fail", error: toThrown(error) });
+    assertKnown("fail", options);
+    this.#settle({ method: "fail", error: toThrown(error) });
   }
 
   snooze(delay: unknown, options?: object): void {
-    this.#settle("snooze", options, { method: "snooze", delay });
+    assertKnown("snooze", options);
+    this.#settle({ method: "snooze", delay });
   }
 
   heartbeat(extend?: unknown): void {
@@ -106,82 +110,81 @@ class ThreadJob {
   }
 
   progress(value: unknown): void {
-    this.#call({ method: "progress", value });
+    this.#call({ method: "progress", value: this.serialize(value, "progress") });
   }
 
-  #settle(name: string, options: object | undefined, call: Call): void {
-    if (options !== undefined && "tx" in options && options.tx !== undefined) {
-      throw new TypeError(
-        `${name}: tx cannot be given in an isolated handler, whose job is settled by another thread`,
-      );
+  /** JSON text; a result that nobody keeps may be anything. */
+  serialize(value: unknown, what: "result" | "progress"): string | undefined {
+    if (what === "result" && !this.#keepsResult) return undefined;
+    let text: string | undefined;
+    let why: unknown = typeof value;
+    try {
+      text = JSON.stringify(value);
+    } catch (error) {
+      why = error;
     }
+    if (text !== undefined || value === undefined) return text;
+    const message = `${what} of job ${this.id} of ${this.queue}: the payload cannot be stored as JSON: ${why}`;
+    throw toError(ownError("PayloadError", message, "HONKBUN_PAYLOAD"));
+  }
+
+  #settle(call: Call): void {
     this.#call(call);
     this.#settled = true;
   }
 
   #call(call: Call): void {
     if (current !== this) {
-      throw toError({
-        name: "JobSettledError",
-        message: `${call.method}: the handler of job ${this.id} of ${this.queue} has ended`,
-        stack: undefined,
-        code: "HONKBUN_JOB_SETTLED",
-        cause: undefined,
-      });
+      const message = `${call.method}: the handler of job ${this.id} of ${this.queue} has ended`;
+      throw toError(ownError("JobSettledError", message, "HONKBUN_JOB_SETTLED"));
     }
-    try {
-      send({ kind: "call", ...call });
-    } catch (error) {
-      throw uncloneable(this, `argument of ${call.method}`, error);
-    }
+    send({ kind: "call", call });
     Atomics.wait(load.isAnswered, 0, 0);
     Atomics.store(load.isAnswered, 0, 0);
     const { message } = receiveMessageOnPort(load.answers) as { readonly message: Answer };
-    const { error } = message;
-    if (error !== undefined) throw toError(error);
+    if (message.error !== undefined) throw toError(message.error);
+  }
+}
+
+function assertKnown(call: string, options: object | undefined, ...known: readonly string[]): void {
+  for (const key in options) {
+    if (key === "tx") {
+      throw new TypeError(
+        `${call}: tx cannot be given in an isolated handler, whose job is settled by another thread`,
+      );
+    }
+    if (!known.includes(key)) throw new TypeError(`${call}: unknown option ${key}`);
   }
 }
 
 function send(message: FromThread): void {
-  self.postMessage(message);
+  load.messages.postMessage(message);
 }
 
-function uncloneable({ id, queue }: ThreadJob, what: string, cause: unknown): unknown {
-  return toError({
-    name: "PayloadError",
-    message: `job ${id} of ${queue}: the ${what} cannot be passed to another thread: ${(cause as Error).message}`,
-    stack: undefined,
-    code: "HONKBUN_PAYLOAD",
-    cause: undefined,
-  });
+function ownError(name: string, message: string, code: string): Thrown {
+  return { name, message, stack: undefined, code, cause: undefined };
 }
 
+/** Of whatever somebody may throw. */
 function toThrown(error: unknown, depth = 0): Thrown {
-  if (error instanceof Error) {
+  try {
+    if (!(error instanceof Error)) return { value: structuredClone(error) };
     const { name, message, stack, cause, code } = error as Error & { readonly code?: unknown };
     return {
       name: String(name),
       message: String(message),
-      stack,
-      code: typeof code === "number" ? code : code === undefined ? undefined : String(code),
+      stack: typeof stack === "string" ? stack : undefined,
+      code: typeof code === "number" || code === undefined ? code : String(code),
       cause: cause === undefined || depth > 10 ? undefined : toThrown(cause, depth + 1),
     };
-  }
-  try {
-    return { value: structuredClone(error) };
   } catch {
-    return { value: String(error) };
+    return { value: "something that cannot be passed to another thread" };
   }
 }
 
 function toError(thrown: Thrown): unknown {
   if ("value" in thrown) return thrown.value;
   const { name, message, code } = thrown;
-  const error =
-    name === "TypeError"
-      ? new TypeError(message)
-      : name === "RangeError"
-        ? new RangeError(message)
-        : new Error(message);
-  return Object.assign(error, { name }, code === undefined ? {} : { code });
+  const Class = name === "TypeError" ? TypeError : name === "RangeError" ? RangeError : Error;
+  return Object.assign(new Class(message), { name }, code === undefined ? {} : { code });
 }

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { threadId } from "node:worker_threads";
 
 import { type Job, open, UnrecoverableError } from "../../../src/index.ts";
@@ -5,11 +6,13 @@ import { type Job, open, UnrecoverableError } from "../../../src/index.ts";
 /** What the handler is to do, in order; the result is what the last step gives. */
 export type Step =
   | { readonly do: "return"; readonly value?: unknown }
-  | { readonly do: "thread" | "loop" | "hang" | "heartbeat" | "function" }
+  | { readonly do: "thread" | "loop" | "hang" | "heartbeat" | "function" | "cycle" }
   | { readonly do: "fields" | "late" | "twice" | "settled" }
   | { readonly do: "throw"; readonly what: "plain" | "unrecoverable" | "text" | "caused" }
   | { readonly do: "exit"; readonly code: number }
-  | { readonly do: "stray"; readonly what: "throw" | "reject"; readonly after: number }
+  | { readonly do: "block"; readonly ms: number }
+  | { readonly do: "lock"; readonly file: string; readonly ms: number }
+  | { readonly do: "stray"; readonly what: "throw" | "reject" | "exit"; readonly after: number }
   | { readonly do: "until aborted" }
   | { readonly do: "progress"; readonly value: unknown }
   | { readonly do: "ack" | "snooze" | "retry" | "fail" | "tx"; readonly value?: unknown }
@@ -35,7 +38,23 @@ async function perform(job: Job<Step[]>, step: Step): Promise<unknown> {
     case "hang":
       return new Promise(() => {});
     case "heartbeat":
-      return job.heartbeat();
+      return job.heartbeat("2h");
+    case "cycle": {
+      const cycle: { self?: unknown } = {};
+      cycle.self = cycle;
+      return job.progress(cycle);
+    }
+    case "block":
+      return Bun.sleepSync(step.ms);
+    case "lock": {
+      using db = new Database(step.file);
+      db.run("BEGIN IMMEDIATE");
+      job.signal.throwIfAborted();
+      new BroadcastChannel("lock").postMessage("held");
+      await Bun.sleep(step.ms);
+      db.run("ROLLBACK");
+      break;
+    }
     case "function":
       return () => 1;
     case "settled":
@@ -74,6 +93,7 @@ async function perform(job: Job<Step[]>, step: Step): Promise<unknown> {
       break;
     case "stray":
       setTimeout(() => {
+        if (step.what === "exit") process.exit(1);
         if (step.what === "throw") throw new TypeError("a stray error");
         void Promise.reject(new TypeError("a stray rejection"));
       }, step.after);
