@@ -82,6 +82,18 @@ export class JobSettledError extends HonkbunError {
   readonly code = "HONKBUN_JOB_SETTLED";
 }
 
+/** `onDuplicate: "reject"` found another job that has the unique key. */
+export class DuplicateJobError extends HonkbunError {
+  readonly code = "HONKBUN_DUPLICATE_JOB";
+  /** Of that job. */
+  readonly id: number;
+
+  constructor(message: string, id: number) {
+    super(message);
+    this.id = id;
+  }
+}
+
 /** Notifications were pruned before this listener could read them. */
 export class LaggedError extends HonkbunError {
   readonly code = "HONKBUN_LAGGED";

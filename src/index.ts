@@ -6,6 +6,7 @@ export {
   type AttemptError,
   BusyError,
   ClaimLostError,
+  DuplicateJobError,
   HonkbunError,
   JobCancelledError,
   JobExpiredError,

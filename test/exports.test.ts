@@ -8,6 +8,7 @@ test("honkbun exports these names and no others", () => {
     "AmbiguousTransactionError",
     "BusyError",
     "ClaimLostError",
+    "DuplicateJobError",
     "HonkbunError",
     "JobCancelledError",
     "JobExpiredError",

@@ -96,10 +96,20 @@ describe("README", () => {
       ...methods("database.ts"),
       ...["queue", "job", "dead-letters", "outbox"].flatMap((file) => methods(`queue/${file}.ts`)),
       ...["task", "task-run"].flatMap((file) => methods(`task/${file}.ts`)),
-      ...["queue", "enqueue", "work", "wait"].flatMap((file) => options(`queue/${file}-options.ts`)),
+      ...["queue", "enqueue", "flow", "work", "wait"].flatMap((file) => options(`queue/${file}-options.ts`)),
+      ...options("queue/limits.ts"),
       ...options("task/task-options.ts"),
     ];
-    for (const name of ["enqueueMany", "heartbeat", "purge", "visibilityTimeout", "concurrency", "handle"])
+    for (const name of [
+      "enqueueMany",
+      "heartbeat",
+      "purge",
+      "visibilityTimeout",
+      "concurrency",
+      "handle",
+      "uniqueFor",
+      "rate",
+    ])
       expect(all).toContain(name);
     expect(all.filter((name) => !new RegExp(`\\b${name}\\b`).test(README))).toEqual([]);
   });

@@ -12,6 +12,8 @@ export interface ClaimLoop {
   drain(deadline: Promise<void>): Promise<void>;
   /** Nothing can be claimed any more, and nothing written. */
   fail(error: Error): void;
+  /** Somebody has committed. What is claimed ahead of a queue that is paused is given back. */
+  heedPause(isPaused: (queue: string) => boolean): void;
   /** Ends at once. What is held is left by the two calls below. */
   end(): void;
   /** Writes what becomes of the jobs that are still held. */
@@ -99,7 +101,8 @@ export class ClaimLoops implements Feed {
   }
 
   collect(): boolean {
-    return false; // the feeds above do
+    for (const loop of this.#running) loop.heedPause((queue) => this.feed.isPaused(queue));
+    return false; // the feeds above see to the rest
   }
 
   deadline(): number {

@@ -45,6 +45,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   /** Several consumers ask at once: nobody can tell whose job is the one before. */
   #isShared = false;
   #pause: Timer | undefined;
+  #givingBack: Promise<void> = Promise.resolve();
   #drained: PromiseWithResolvers<void> | undefined;
 
   constructor(host: ClaimHost<P, R>, signal: AbortSignal | undefined) {
@@ -57,6 +58,10 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   leave(connection: Connection): void {
     if (this.#inFlight !== undefined) giveBackClaimed(connection, this.#inFlight);
     for (const job of this.#stillHeld()) job.giveBackOn(connection);
+  }
+
+  heedPause(isPaused: (queue: string) => boolean): void {
+    if (this.#ahead.length > 0 && isPaused(this.#host.name)) void this.#giveBackAhead();
   }
 
   left(reason: Error): void {
@@ -149,9 +154,18 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.#drop(job);
   }
 
-  async #giveBackAhead(): Promise<void> {
+  /** Resolves when all that was claimed ahead is given back, as far as that can be written. */
+  #giveBackAhead(): Promise<void> {
     const jobs = this.#ahead.map(({ job }) => job);
-    if (jobs.length === 0) return;
+    if (jobs.length > 0) {
+      for (const job of jobs) this.#left.add(job);
+      this.#ahead = [];
+      this.#givingBack = this.#giveBack(jobs);
+    }
+    return this.#givingBack;
+  }
+
+  async #giveBack(jobs: readonly Job<P, R>[]): Promise<void> {
     try {
       await this.#host.giveBackJobs(jobs);
     } catch (error) {

@@ -1,16 +1,19 @@
 import { toUnixSeconds } from "../clock.ts";
 import { PayloadError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
-import { forgetEnded } from "./changes.ts";
+import { isLimited, readStanding, type Standing } from "./admission.ts";
+import { buryDependents, type Failure, type OnSwept } from "./burial.ts";
 import { Job, type JobContext } from "./job.ts";
 import type { Claim } from "./lease.ts";
-import { claimJobs, type Failure, giveBackJob, sweepQueue } from "./operations.ts";
+import { claimJobs, giveBackJob, sweepQueue } from "./operations.ts";
+import { forgetEnded, prune } from "./retention.ts";
 import type { LiveRow } from "./statements.ts";
 
 /** A job that a claim has found to have failed, for the events that follow its commit. */
 interface Failed {
   readonly event: Failure;
   readonly id: number;
+  readonly queue: string;
   readonly attempt: number;
   readonly error: unknown;
 }
@@ -19,12 +22,16 @@ export interface Claimed {
   readonly claim: Claim;
   /** In claim order; to be read once they are committed. */
   readonly rows: readonly LiveRow[];
+  /** The queue lets no more be claimed than can be started at once. */
+  readonly isLimited: boolean;
   /** To be called once what was claimed is committed. */
   readonly report: () => void;
 }
 
 export interface ClaimRequest {
   readonly count: number;
+  /** How many of those can be started at once; the others are claimed ahead. */
+  readonly startable: number;
   /** Unique to this claim. */
   readonly workerId: string;
   /** Milliseconds. */
@@ -61,25 +68,29 @@ export class Claiming<J extends Job<unknown>> {
 
   /** On a connection that is inside a transaction. Runs nothing of the application's, and so can be on any. */
   claim(connection: Connection, request: ClaimRequest): Claimed {
-    const { count, workerId, visibilityTimeout, isPatient } = request;
+    const { workerId, visibilityTimeout, isPatient } = request;
     const now = this.#context.clock();
-    const claim: Claim = { workerId, visibilityTimeout, now };
+    let standing = readStanding(connection, this.#queue, now);
+    const { keepCompleted } = standing;
+    const claim: Claim = { workerId, visibilityTimeout, now, isRetained: keepCompleted != null };
+    const count = isLimited(standing) ? Math.min(request.count, request.startable) : request.count;
     const failed: Failed[] = [];
     const rows: LiveRow[] = [];
     const report = (): void => {
-      for (const { event, ...job } of failed) this.#context.emit(event, { queue: this.#queue, ...job });
+      for (const { event, ...job } of failed) this.#context.emit(event, job);
     };
     const isSwept = toUnixSeconds(now) === this.#sweptAt;
     if (!isSwept) forgetEnded(connection, now);
     // What has expired since the last sweep is found when jobs run short.
-    for (let isDone = !isSwept && this.#sweep(connection, now, failed); ;) {
-      rows.push(...claimJobs(connection, this.#queue, count - rows.length, claim));
+    for (let isDone = !isSwept && this.#sweep(connection, standing, now, failed); ;) {
+      rows.push(...claimJobs(connection, this.#queue, standing, count - rows.length, claim));
       if (rows.length === count || isDone) break;
       const found = failed.length;
-      isDone = this.#sweep(connection, now, failed);
+      isDone = this.#sweep(connection, standing, now, failed);
       if ((isDone && failed.length === found) || (!isDone && !isPatient)) break;
+      standing = readStanding(connection, this.#queue, now);
     }
-    return { claim, rows, report };
+    return { claim, rows, isLimited: isLimited(standing), report };
   }
 
   /** Reads what was claimed, by the application's schema. */
@@ -93,10 +104,15 @@ export class Claiming<J extends Job<unknown>> {
   }
 
   /** Whether there is nothing more to free. */
-  #sweep(connection: Connection, now: number, failed: Failed[]): boolean {
-    const isDone = sweepQueue(connection, this.#queue, now, (event, { id, attempts }, error) => {
-      failed.push({ event, id, attempt: attempts, error });
-    });
+  #sweep(connection: Connection, standing: Standing, now: number, failed: Failed[]): boolean {
+    const onSwept: OnSwept = (event, { id, queue, attempts }, error) => {
+      failed.push({ event, id, queue, attempt: attempts, error });
+    };
+    const isDone = [
+      sweepQueue(connection, this.#queue, now, onSwept),
+      !standing.hasFailed || buryDependents(connection, now, onSwept),
+      prune(connection, this.#queue, standing, now),
+    ].every(Boolean);
     if (isDone) this.#sweptAt = toUnixSeconds(now);
     return isDone;
   }

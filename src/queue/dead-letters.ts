@@ -6,7 +6,10 @@ import { readPage } from "../options.ts";
 import { readStored, type Schema } from "../payload.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import { standInFor } from "./flow-insertion.ts";
+import type { UniqueTerms } from "./flow-options.ts";
 import { readErrors, withLastError } from "./job-info.ts";
+import type { Values } from "./new-job.ts";
 
 /** A job that was buried. */
 export interface DeadJob<P> {
@@ -61,17 +64,22 @@ export class DeadLetters<P> {
 
   /**
    * Makes buried jobs ready again, with all their attempts, under the same ids; the errors so far are kept. Returns how
-   * many there were. Joins the open `db.transaction`.
-   * @throws TypeError, BusyError, AmbiguousTransactionError
+   * many there were. Where another job has the unique key of one, that one's `onDuplicate` decides: it stays buried, or
+   * replaces the other, which then stands for it. Joins the open `db.transaction`.
+   * @throws TypeError, DuplicateJobError, BusyError, AmbiguousTransactionError
    */
   retry(which: "all" | readonly number[]): number {
     const { pool, clock, queue, keepResult } = this.#context;
     const ids = readWhich("dead.retry", which);
     const now = clock();
     return pool.writeAll(undefined, (connection) => {
-      const { revive, remove } = actionsOn(connection, ids);
+      const { keyed, revive, removeRevived } = actionsOn(connection, ids);
+      let count = 0;
+      for (const job of keyed.all(queue, ids)) {
+        if (reviveKeyed(connection, job, now, keepResult)) count++;
+      }
       revive.run(queue, ids, toUnixSeconds(now), now, keepResult);
-      return remove.run(queue, ids, ALL_TIME).changes;
+      return count + removeRevived.run(queue, ids).changes;
     });
   }
 
@@ -90,6 +98,37 @@ export class DeadLetters<P> {
       forgetProgress.run(queue, ids, before);
       return remove.run(queue, ids, before).changes;
     });
+  }
+}
+
+/** Makes a job ready that has a unique key, unless another one stands for it. */
+function reviveKeyed(connection: Connection, job: KeyedRow, now: number, keepResult: number | null): boolean {
+  const { reviveOne, removeOne } = connection.use(prepareDeadStatements);
+  const { id, unique_key, unique_until_start, on_duplicate } = job;
+  const unique: UniqueTerms = {
+    key: unique_key,
+    untilStart: unique_until_start === 1,
+    until: null,
+    onDuplicate: on_duplicate === 1 ? "replace" : on_duplicate === 2 ? "reject" : "keep",
+  };
+  const seconds = toUnixSeconds(now);
+  const values: Values = [
+    job.queue,
+    job.payload,
+    job.priority,
+    seconds,
+    now,
+    job.max_attempts,
+    job.created_at,
+    null,
+    job.keep_result ?? keepResult,
+  ];
+  for (;;) {
+    const isRevived = reviveOne.run(id, seconds, now, keepResult).changes > 0;
+    if (!isRevived && standInFor(connection, values, unique, now) === null) continue; // the key is free now
+    if (!isRevived && unique.onDuplicate === "keep") return false;
+    removeOne.run(id);
+    return true;
   }
 }
 
@@ -120,10 +159,27 @@ interface DeadRow {
   readonly died_at: number;
 }
 
+/** A job that has a unique key. */
+interface KeyedRow {
+  readonly id: number;
+  readonly queue: string;
+  readonly payload: string;
+  readonly priority: number;
+  readonly max_attempts: number;
+  readonly created_at: number;
+  readonly keep_result: number | null;
+  readonly unique_key: string;
+  readonly unique_until_start: number | null;
+  readonly on_duplicate: number | null;
+}
+
 /** What is done to all dead letters of a queue, or to some. */
 interface DeadActions {
-  /** queue, ids as a JSON array, now in seconds and in milliseconds, how long a result is kept. */
+  /** Those that have unique keys: queue, ids as a JSON array. */
+  readonly keyed: Statement<KeyedRow, [string, string | null]>;
+  /** Those without: queue, ids as a JSON array, now in seconds and in milliseconds, how long a result is kept. */
   readonly revive: Statement<never, [string, string | null, number, number, number | null]>;
+  readonly removeRevived: Statement<never, [string, string | null]>;
   /** queue, ids, those that died before then, in seconds. */
   readonly remove: Statement<never, [string, string | null, number]>;
   readonly forgetErrors: Statement<never, [string, string | null, number]>;
@@ -135,20 +191,41 @@ interface DeadStatements {
   readonly list: Statement<DeadRow, [string, number, number]>;
   readonly some: DeadActions;
   readonly all: DeadActions;
+  /** id, now in seconds and in milliseconds, how long a result is kept. */
+  readonly reviveOne: Statement<never, [number, number, number, number | null]>;
+  readonly removeOne: Statement<never, [number]>;
 }
 
 function prepareDeadStatements(connection: Connection): DeadStatements {
-  const actions = (wanted: string): DeadActions => {
-    const dying = `queue = ?1 AND ${wanted} AND died_at < ?3`;
+  const columns = `dead.id, queue, payload, CAST(priority AS INTEGER) AS priority,
+    max(CAST(max_attempts AS INTEGER), 1) AS max_attempts, CAST(created_at AS INTEGER) AS created_at, keep_result,
+    unique_key, unique_until_start, on_duplicate, group_key`;
+  const letters = (where: string): string =>
+    `(SELECT ${columns} FROM _honker_dead AS dead LEFT JOIN _honkbun_buried AS buried ON buried.id = dead.id
+      WHERE ${where})`;
+  const revive = (where: string, [seconds, now, keep]: readonly string[]): string =>
+    `INSERT INTO _honker_live
+       (id, queue, payload, priority, run_at, due_ms, max_attempts, created_at, keep_result, has_history,
+        unique_key, unique_until_start, on_duplicate, group_key, is_awaited, state)
+     SELECT id, queue, payload, priority, ${seconds}, ${now}, max_attempts, created_at, coalesce(keep_result, ${keep}), 1,
+       unique_key, unique_until_start, on_duplicate, group_key, iif(group_key IS NULL, NULL, 1),
+       iif(group_key IS NULL, 'pending', 'joining')
+     FROM ${letters(where)} WHERE true
+     ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO NOTHING`;
+  const actions = (wanted: (id: string) => string): DeadActions => {
+    const dying = `queue = ?1 AND ${wanted("id")} AND died_at < ?3`;
     const forget = (table: string) =>
       `DELETE FROM ${table} WHERE job_id IN (SELECT id FROM _honker_dead WHERE ${dying})`;
     return {
+      keyed: connection.prepare(
+        `SELECT * FROM ${letters(`queue = ?1 AND ${wanted("dead.id")} AND unique_key IS NOT NULL`)}`,
+      ),
       revive: connection.prepare(
-        `INSERT INTO _honker_live
-           (id, queue, payload, priority, run_at, due_ms, max_attempts, created_at, keep_result, has_history)
-         SELECT id, queue, payload, CAST(priority AS INTEGER), ?3, ?4, max(CAST(max_attempts AS INTEGER), 1),
-           CAST(created_at AS INTEGER), ?5, 1
-         FROM _honker_dead WHERE queue = ?1 AND ${wanted}`,
+        revive(`queue = ?1 AND ${wanted("dead.id")} AND unique_key IS NULL`, ["?3", "?4", "?5"]),
+      ),
+      removeRevived: connection.prepare(
+        `DELETE FROM _honker_dead WHERE queue = ?1 AND ${wanted("id")}
+         AND NOT EXISTS (SELECT 1 FROM _honkbun_buried WHERE id = _honker_dead.id AND unique_key IS NOT NULL)`,
       ),
       remove: connection.prepare(`DELETE FROM _honker_dead WHERE ${dying}`),
       forgetErrors: connection.prepare(forget("_honkbun_errors")),
@@ -160,7 +237,9 @@ function prepareDeadStatements(connection: Connection): DeadStatements {
       `SELECT id, payload, attempts, last_error, died_at FROM _honker_dead
        WHERE queue = ?1 AND id > ?2 ORDER BY id LIMIT ?3`,
     ),
-    some: actions("id IN (SELECT value FROM json_each(?2))"),
-    all: actions("?2 IS NULL"),
+    some: actions((id) => `${id} IN (SELECT value FROM json_each(?2))`),
+    all: actions(() => "?2 IS NULL"),
+    reviveOne: connection.prepare(revive("dead.id = ?1", ["?2", "?3", "?4"])),
+    removeOne: connection.prepare("DELETE FROM _honker_dead WHERE id = ?1"),
   };
 }

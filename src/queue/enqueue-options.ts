@@ -2,8 +2,9 @@ import { toUnixSeconds } from "../clock.ts";
 import { type Duration, type Instant, show, toEpoch, toMilliseconds } from "../duration.ts";
 import { assertKnown } from "../options.ts";
 import type { TxOption } from "../transaction-option.ts";
+import { FLOW, type FlowOptions, type JobFlow, readFlow } from "./flow-options.ts";
 
-export interface EnqueueOptions extends TxOption {
+export interface EnqueueOptions extends TxOption, FlowOptions {
   /** Run no sooner than so long from now. Default 0. */
   readonly delay?: Duration | undefined;
   /** Run no sooner than then. Not together with `delay`. */
@@ -24,9 +25,10 @@ export interface JobTerms {
   readonly maxAttempts: number;
   /** Unix seconds. */
   readonly expiresAt: number | null;
+  readonly flow: JobFlow | undefined;
 }
 
-const KNOWN = new Set(["tx", "delay", "runAt", "priority", "expiresIn", "maxAttempts"]);
+const KNOWN = new Set(["tx", "delay", "runAt", "priority", "expiresIn", "maxAttempts", ...FLOW]);
 
 /**
  * Reads the options of one job. By hand, because enqueueing is a hot path. `call` names it in errors.
@@ -38,7 +40,7 @@ export function readEnqueueOptions(
   now: number,
   call: string,
 ): JobTerms {
-  if (options === undefined) return { due: now, priority: 0, maxAttempts, expiresAt: null };
+  if (options === undefined) return { due: now, priority: 0, maxAttempts, expiresAt: null, flow: undefined };
   assertKnown(call, options, KNOWN);
   return {
     due: readDue(options, now, call),
@@ -48,6 +50,7 @@ export function readEnqueueOptions(
         ? maxAttempts
         : readMaxAttempts(options.maxAttempts, `${call}: maxAttempts`),
     expiresAt: options.expiresIn === undefined ? null : readExpiry(options.expiresIn, now, call),
+    flow: readFlow(options, now, call),
   };
 }
 

@@ -1,55 +1,40 @@
-import { toUnixSeconds } from "../clock.ts";
+import type { JobEvent } from "../events.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { WriteGroup } from "../sqlite/write-group.ts";
-import type { JobTerms } from "./enqueue-options.ts";
+import { collectSwept, type Failure, type OnSwept, type Swept } from "./burial.ts";
+import { insertFlow, tryInsertFlow } from "./flow-insertion.ts";
+import { COLUMNS, type Inserted, type NewJob, type Values } from "./new-job.ts";
 
-/** A job as it is stored: the values of COLUMNS. */
-export type NewJob = readonly [
-  queue: string,
-  payload: string,
-  priority: number,
-  runAt: number,
-  dueMs: number,
-  maxAttempts: number,
-  createdAt: number,
-  expiresAt: number | null,
-  keepResult: number | null,
-];
-
-const COLUMNS = "queue, payload, priority, run_at, due_ms, max_attempts, created_at, expires_at, keep_result";
-const WIDTH = 9;
 /** Rows of one INSERT. Measured: fewer pay for more statements, more for their many parameters. */
 const CHUNK = 32;
 
-export function newJob(
-  queue: string,
-  payload: string,
-  { due, priority, maxAttempts, expiresAt }: JobTerms,
-  keepResult: number | null,
-  now: number,
-): NewJob {
-  const [runAt, createdAt] = [toUnixSeconds(due), toUnixSeconds(now)];
-  return [queue, payload, priority, runAt, due, maxAttempts, createdAt, expiresAt, keepResult];
+/** Stores one job by one statement; null when that takes more, in a transaction. */
+export function tryInsertJob(connection: Connection, { values, flow, now }: NewJob): number | null {
+  if (flow !== undefined) return tryInsertFlow(connection, values, flow, now);
+  return Number(connection.use(prepareInsertStatements).one.run(...values).lastInsertRowid);
 }
 
-/** Stores one job by one statement. Returns its id. */
-export function insertJob(connection: Connection, job: NewJob): number {
-  return Number(connection.use(prepareInsertStatements).one.run(...job).lastInsertRowid);
+/** Stores one job, in a transaction. */
+export function insertJob(connection: Connection, job: NewJob, onSwept: OnSwept): Inserted {
+  const { values, flow, now } = job;
+  if (flow !== undefined) return insertFlow(connection, values, flow, now, onSwept);
+  return { id: tryInsertJob(connection, job) as number, created: true };
 }
 
 /** Stores jobs, in a transaction. Returns their ids in order. */
-export function insertJobs(connection: Connection, jobs: readonly NewJob[]): number[] {
+export function insertJobs(connection: Connection, jobs: readonly NewJob[], onSwept: OnSwept): number[] {
   const { chunk, hasTriggers } = connection.use(prepareInsertStatements);
   const ids: number[] = [];
   let index = 0;
   // The rows of one statement get consecutive ids (AUTOINCREMENT), unless a trigger inserts others between.
-  if (jobs.length >= CHUNK && hasTriggers.get() === null) {
+  if (jobs.length >= CHUNK && jobs.every(({ flow }) => flow === undefined) && hasTriggers.get() === null) {
     for (; index + CHUNK <= jobs.length; index += CHUNK) {
-      const last = Number(chunk.run(...jobs.slice(index, index + CHUNK).flat()).lastInsertRowid);
+      const rows = jobs.slice(index, index + CHUNK).flatMap(({ values }) => values);
+      const last = Number(chunk.run(...rows).lastInsertRowid);
       for (let id = last - CHUNK + 1; id <= last; id++) ids.push(id);
     }
   }
-  for (const job of jobs.slice(index)) ids.push(insertJob(connection, job));
+  for (const job of jobs.slice(index)) ids.push(insertJob(connection, job, onSwept).id);
   return ids;
 }
 
@@ -62,10 +47,12 @@ interface Batch {
 /** Stores jobs of all queues that come in one tick together, in one transaction. */
 export class SharedInsertion {
   readonly #group: WriteGroup;
+  readonly #emit: (event: Failure, job: JobEvent) => void;
   #batch: Batch | undefined;
 
-  constructor(group: WriteGroup) {
+  constructor(group: WriteGroup, emit: (event: Failure, job: JobEvent) => void) {
     this.#group = group;
+    this.#emit = emit;
   }
 
   /** Resolves with the job's id once it is committed. */
@@ -75,7 +62,18 @@ export class SharedInsertion {
     const index = jobs.push(job) - 1;
     const ids = await inserted;
     // Each by itself, so that none fails but those that cannot be stored.
-    return ids?.[index] ?? this.#group.write((connection) => insertJob(connection, job));
+    return ids?.[index] ?? this.#write((connection, onSwept) => insertJob(connection, job, onSwept).id);
+  }
+
+  async #write<T>(insert: (connection: Connection, onSwept: OnSwept) => T): Promise<T> {
+    let swept: readonly Swept[] = [];
+    const result = await this.#group.write((connection) => {
+      const { list, onSwept } = collectSwept();
+      swept = list;
+      return insert(connection, onSwept);
+    });
+    for (const { event, job } of swept) this.#emit(event, job);
+    return result;
   }
 
   #begin(): Batch {
@@ -84,31 +82,30 @@ export class SharedInsertion {
     const close = (): void => {
       if (this.#batch === batch) this.#batch = undefined;
     };
-    const inserted = this.#group
-      .write((connection) => {
-        close();
-        return insertJobs(connection, jobs);
-      })
-      .catch(() => {
-        close();
-        return null;
-      });
+    const inserted = this.#write((connection, onSwept) => {
+      close();
+      return insertJobs(connection, jobs, onSwept);
+    }).catch(() => {
+      close();
+      return null;
+    });
     const batch = { jobs, inserted };
     return batch;
   }
 }
 
 interface InsertStatements {
-  readonly one: Statement<never, [...NewJob]>;
+  readonly one: Statement<never, [...Values]>;
   readonly chunk: Statement<never, (string | number | null)[]>;
   /** Whether the application has triggers on the table. */
   readonly hasTriggers: Statement<{ n: number }, []>;
 }
 
 function prepareInsertStatements(connection: Connection): InsertStatements {
+  const width = COLUMNS.split(",").length;
   const row = (from: number): string =>
-    `(${Array.from({ length: WIDTH }, (_, column) => `?${from + column + 1}`).join(", ")})`;
-  const rows = Array.from({ length: CHUNK }, (_, index) => row(index * WIDTH));
+    `(${Array.from({ length: width }, (_, column) => `?${from + column + 1}`).join(", ")})`;
+  const rows = Array.from({ length: CHUNK }, (_, index) => row(index * width));
   return {
     one: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${row(0)}`),
     chunk: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${rows.join(", ")}`),

@@ -1,5 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { UNJOINED } from "../sqlite/flow-schema.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import { type JobInfo, type JobState, readJobs, type Schemas } from "./job-info.ts";
 import { EXHAUSTED, LEVELS, prepareQueueStatements, WAITING } from "./statements.ts";
@@ -67,8 +68,8 @@ export class Inspection<P, R> {
       return { ...known.counts };
     return this.#pool.read((connection) => {
       const { counts: count, nextReady } = connection.use(prepareInspectionStatements);
-      const { due, exhausted, ...others } = count.get(this.#queue, now) as CountRow;
-      const counts = { ready: due + exhausted, ...others };
+      const { due, exhausted, delayed, joining, ...others } = count.get(this.#queue, now) as CountRow;
+      const counts = { ready: due + exhausted, delayed: delayed + joining, ...others };
       if (version !== null) {
         const until = nextReady.get(this.#queue, now)?.due ?? Number.POSITIVE_INFINITY;
         this.#counted = { version, since: now, until, counts };
@@ -93,6 +94,8 @@ export class Inspection<P, R> {
 interface CountRow {
   readonly due: number;
   readonly delayed: number;
+  /** Those that join their groups later. */
+  readonly joining: number;
   /** Without attempts left, and not buried yet. */
   readonly exhausted: number;
   readonly processing: number;
@@ -125,10 +128,19 @@ function prepareInspectionStatements(connection: Connection): InspectionStatemen
   const count = (table: string, where: string): string => `(SELECT count(*) FROM ${table} WHERE ${where})`;
   return {
     listed: {
-      ready: listed("_honker_live", `${WAITING} AND due <= ?4`, EXHAUSTED),
-      delayed: listed("_honker_live", `${WAITING} AND due > ?4`),
+      ready: listed(
+        "_honker_live",
+        `${WAITING} AND due <= ?4`,
+        `${OURS} AND ${UNJOINED} AND due <= ?4`,
+        EXHAUSTED,
+      ),
+      delayed: listed("_honker_live", `${WAITING} AND due > ?4`, `${OURS} AND ${UNJOINED} AND due > ?4`),
       processing: listed("_honker_live", `${OURS} AND state = 'processing' AND ?4 IS NOT NULL`),
-      blocked: listed("_honker_live", `${OURS} AND state = 'blocked' AND ?4 IS NOT NULL`),
+      blocked: listed(
+        "_honker_live",
+        `${OURS} AND state = 'blocked' AND ?4 IS NOT NULL`,
+        `${OURS} AND state = 'waiting'`,
+      ),
       completed: listed("_honkbun_completed", `${OURS} AND ?4 IS NOT NULL`),
       dead: listed("_honker_dead", `${OURS} AND ?4 IS NOT NULL`),
     },
@@ -137,20 +149,23 @@ function prepareInspectionStatements(connection: Connection): InspectionStatemen
       `WITH ${LEVELS}
        SELECT ${count("_honker_live", EXHAUSTED)} AS exhausted,
          (SELECT coalesce(sum(${count("_honker_live", `${WAITING} AND priority = level.priority AND due <= ?2`)}), 0)
-          FROM level) AS due,
+          FROM level) + ${count("_honker_live", `${OURS} AND ${UNJOINED} AND due <= ?2`)} AS due,
          (SELECT coalesce(sum(${count("_honker_live", `${WAITING} AND priority = level.priority AND due > ?2`)}), 0)
           FROM level) AS delayed,
+         ${count("_honker_live", `${OURS} AND ${UNJOINED} AND due > ?2`)} AS joining,
          ${count("_honker_live", `${OURS} AND state = 'processing'`)} AS processing,
-         ${count("_honker_live", `${OURS} AND state = 'blocked'`)} AS blocked,
+         ${count("_honker_live", `${OURS} AND state = 'blocked'`)}
+           + ${count("_honker_live", `${OURS} AND state = 'waiting'`)} AS blocked,
          ${count("_honkbun_completed", OURS)} AS completed,
          ${count("_honker_dead", OURS)} AS dead`,
     ),
     nextReady: connection.prepare(
       `WITH ${LEVELS}
-       SELECT min((
-         SELECT due FROM _honker_live
-         WHERE ${WAITING} AND priority = level.priority AND due > ?2 ORDER BY due LIMIT 1
-       )) AS due FROM level`,
+       SELECT min(due) AS due FROM (
+         SELECT (SELECT due FROM _honker_live
+           WHERE ${WAITING} AND priority = level.priority AND due > ?2 ORDER BY due LIMIT 1) AS due FROM level
+         UNION ALL
+         SELECT min(due) FROM _honker_live WHERE ${OURS} AND ${UNJOINED} AND due > ?2)`,
     ),
   };
 }

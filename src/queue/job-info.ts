@@ -21,6 +21,10 @@ export interface JobInfo<P = unknown, R = unknown> {
   /** To the second. */
   readonly enqueuedAt: Date;
   readonly runAt: Date;
+  /** Of a completed job: when its last attempt was claimed. */
+  readonly startedAt?: Date;
+  /** Of a completed job. */
+  readonly completedAt?: Date;
   /** The last value of `job.progress`, or null. */
   readonly progress: unknown;
   /** Of a completed job whose queue keeps results. */
@@ -43,6 +47,7 @@ interface InfoRow {
   readonly result: string | null;
   readonly last_error: string | null;
   /** Epoch milliseconds. */
+  readonly started_at: number | null;
   readonly ended_at: number | null;
 }
 
@@ -81,6 +86,9 @@ export function readJobs<P, R>(
     priority: row.priority,
     enqueuedAt: new Date(row.created_at * 1_000),
     runAt: new Date(row.due),
+    ...(row.started_at === null || row.ended_at === null
+      ? {}
+      : { startedAt: new Date(row.started_at), completedAt: new Date(row.ended_at) }),
     progress: row.progress === null ? null : readStored(row.progress, undefined),
     ...(row.result === null ? {} : { result: readStored(row.result, resultSchema) as R }),
     errors: withLastError(errors.get(row.id) ?? [], row),
@@ -125,7 +133,7 @@ export function withLastError(
 const CANCELLED = "cancelled";
 
 function stateOf({ state, due }: InfoRow, now: number): JobState {
-  if (state === "pending") return due <= now ? "ready" : "delayed";
+  if (state === "pending" || state === "joining") return due <= now ? "ready" : "delayed";
   if (state === "processing" || state === "completed" || state === "dead") return state;
   return "blocked";
 }
@@ -143,19 +151,19 @@ function prepareInfoStatements(connection: Connection): InfoStatements {
   return {
     byIds: connection.prepare(
       `SELECT id, queue, payload, priority, attempts, max_attempts, created_at, state, due, ${progress},
-         NULL AS result, NULL AS last_error, NULL AS ended_at
+         NULL AS result, NULL AS last_error, NULL AS started_at, NULL AS ended_at
        FROM _honker_live WHERE ${wanted}
        UNION ALL
-       SELECT ${COPIED}, 'dead', run_at * 1000, ${progress}, NULL, last_error, died_at * 1000
+       SELECT ${COPIED}, 'dead', run_at * 1000, ${progress}, NULL, last_error, NULL, died_at * 1000
        FROM _honker_dead WHERE ${wanted}
        UNION ALL
        SELECT ${COPIED}, 'completed', due, ${progress},
          (SELECT value FROM _honker_results
           WHERE job_id = id AND (_honker_results.expires_at IS NULL OR _honker_results.expires_at > ?3)),
-         NULL, NULL
+         NULL, started_at, completed_at
        FROM _honkbun_completed WHERE ${wanted}
        UNION ALL
-       SELECT ${COPIED}, 'dead', due, ${progress}, NULL, '${CANCELLED}', cancelled_at
+       SELECT ${COPIED}, 'dead', due, ${progress}, NULL, '${CANCELLED}', NULL, cancelled_at
        FROM _honkbun_cancelled WHERE ${wanted}
        ORDER BY 1`,
     ),

@@ -6,14 +6,15 @@ import { type Schema, serialize } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
+import type { Failure } from "./burial.ts";
 import { type Claim, Lease } from "./lease.ts";
 import {
   ackJobs,
   claimExpiry,
   completeJob,
   type Completion,
+  type Ending,
   failJob,
-  type Failure,
   forgetHistory,
   giveBackJob,
   renewClaims,
@@ -74,6 +75,8 @@ export class Job<P, R = unknown> {
   readonly #createdAt: number;
   readonly #keepResult: number | null;
   #hasProgress = false;
+  /** Jobs that were buried with this one, because they were to run after it. */
+  #dependents: JobEvent[] = [];
 
   /** @internal */
   constructor(row: LiveRow, queue: string, payload: P, claim: Claim, context: JobContext) {
@@ -100,7 +103,7 @@ export class Job<P, R = unknown> {
 
   /** @internal */
   get keepsResult(): boolean {
-    return this.#keepResult !== null;
+    return this.#keepResult !== null || this.lease.claim.isRetained;
   }
 
   /**
@@ -247,7 +250,8 @@ export class Job<P, R = unknown> {
     const wait = delay === undefined ? backoff(this.attempt) : toMilliseconds(delay, "retry: delay");
     const now = clock();
     const due = toEpoch(now + wait, "retry: delay");
-    return (connection) => retryJob(connection, this.id, this.#workerId, { due, error, now });
+    return (connection) =>
+      retryJob(connection, this.id, this.#workerId, { due, ...this.#ending(error, now) });
   }
 
   #snoozing(delay: Duration): (connection: Connection) => boolean {
@@ -296,9 +300,9 @@ export class Job<P, R = unknown> {
   ): readonly Job<unknown>[] {
     const workers = new Set<string>();
     let isOneStatement = true;
-    for (const [job, { keep }] of completions) {
+    for (const [job] of completions) {
       workers.add(job.#workerId);
-      isOneStatement &&= keep === null && workers.size === 1 && job.attempt === 1 && !job.#hasProgress;
+      isOneStatement &&= !job.keepsResult && workers.size === 1 && job.attempt === 1 && !job.#hasProgress;
     }
     const write = (connection: Connection): Acked => {
       const acked = Job.ackOn(connection, completions);
@@ -319,11 +323,11 @@ export class Job<P, R = unknown> {
     const plain = new Map<string, Map<number, Job<unknown>>>();
     const jobs: Job<unknown>[] = [];
     const withHistory: number[] = [];
-    for (const [job, { keep, ...completion }] of completions) {
-      if (keep === null) {
+    for (const [job, completion] of completions) {
+      if (!job.keepsResult) {
         const held = plain.get(job.#workerId) ?? new Map<number, Job<unknown>>();
         plain.set(job.#workerId, held.set(job.id, job));
-      } else if (completeJob(connection, job.id, job.#workerId, { ...completion, keep })) jobs.push(job);
+      } else if (completeJob(connection, job.queue, job.id, job.#workerId, completion)) jobs.push(job);
     }
     for (const [workerId, held] of plain) {
       for (const { id, has_history } of ackJobs(connection, [...held.keys()], workerId)) {
@@ -339,12 +343,12 @@ export class Job<P, R = unknown> {
     const { clock, loopBackoff } = this.#context;
     const now = clock();
     const due = Math.ceil(now + loopBackoff(this.attempt));
-    return retryJob(connection, this.id, this.#workerId, { due, error, now });
+    return retryJob(connection, this.id, this.#workerId, { due, ...this.#ending(error, now) });
   }
 
   /** @internal Buries the job on a loop's connection. Null when the claim is lost. */
   failOn(connection: Connection, error: unknown): Failure | null {
-    return failJob(connection, this.id, this.#workerId, { error, now: this.#context.clock() });
+    return failJob(connection, this.id, this.#workerId, this.#ending(error, this.#context.clock()));
   }
 
   /** @internal Makes the job claimable again on a loop's connection, without using the attempt. False when the claim is lost. */
@@ -379,12 +383,12 @@ export class Job<P, R = unknown> {
    */
   completion(result: R | undefined, now: number): Completion {
     const { resultSchema } = this.#context;
-    const keep = this.#keepResult;
     const text =
-      keep === null || result === undefined
+      !this.keepsResult || result === undefined
         ? null
         : serialize(result, resultSchema, () => `result of job ${this.id} of ${this.queue}`);
-    return { result: text, keep, now };
+    const { isRetained, now: startedAt } = this.lease.claim;
+    return { result: text, keep: this.#keepResult, isRetained, startedAt, now };
   }
 
   #end(
@@ -401,8 +405,19 @@ export class Job<P, R = unknown> {
     });
   }
 
+  #ending(error: unknown, now: number): Ending {
+    this.#dependents = []; // what was written before has not been committed
+    return {
+      error,
+      now,
+      onSwept: (_, { id, queue, attempts }, why) =>
+        void this.#dependents.push({ id, queue, attempt: attempts, error: why }),
+    };
+  }
+
   #emit(event: Failure | "job:completed", error?: unknown): void {
     const { id, queue, attempt } = this;
     this.#context.emit(event, { id, queue, attempt, ...(error === undefined ? {} : { error }) });
+    for (const job of this.#dependents) this.#context.emit("job:dead", job);
   }
 }

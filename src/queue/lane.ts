@@ -10,8 +10,8 @@ export class NotBegunError extends Error {}
 /** The jobs of one queue, and what a worker does with them. */
 export interface Lane<J extends Job<unknown> = Job<unknown>> {
   readonly queue: string;
-  /** Claims up to `count` jobs, on a connection that is inside a transaction. */
-  claim(connection: Connection, count: number): Claimed;
+  /** Claims up to `count` jobs, of which so many can be started at once; on a connection that is inside a transaction. */
+  claim(connection: Connection, count: number, startable: number): Claimed;
   /** Reads one that was claimed. */
   read(row: LiveRow, claim: Claim): Read<J>;
   /** Where handlers cannot be called at any time: makes ready to run this job. Rejects when that fails. */

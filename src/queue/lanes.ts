@@ -20,6 +20,8 @@ export class OpenLane implements Waiter {
   readonly lane: Lane;
   readonly #wake: () => void;
   isWaiting = false;
+  /** Nothing is claimed ahead, as far as we know. */
+  isLimited = false;
   #pause: Timer | undefined;
 
   constructor(lane: Lane, wake: () => void) {
@@ -68,9 +70,13 @@ export class Lanes {
     return this.#all.map(({ lane }) => lane.queue).join(", ");
   }
 
-  /** Whether there may be something to claim. */
-  get isOpen(): boolean {
-    return this.#all.some(({ isWaiting }) => !isWaiting);
+  /** Whether there may be something to claim, when so many jobs can be started at once. */
+  isOpen(startable: number): boolean {
+    return this.#open(startable).length > 0;
+  }
+
+  #open(startable: number): OpenLane[] {
+    return this.#all.filter(({ isWaiting, isLimited }) => !isWaiting && (!isLimited || startable > 0));
   }
 
   add(lane: Lane): void {
@@ -78,14 +84,21 @@ export class Lanes {
   }
 
   /**
-   * Free slots are shared out among the lanes that have jobs, in turn. A lane whose claim fails is told to `failed`, and
-   * passed over for a while; the others go on.
+   * Free slots, of which so many can be started at once, are shared out among the lanes that have jobs, in turn. A lane whose
+   * claim fails is told to `failed`, and passed over for a while; the others go on.
    */
-  claim(connection: Connection, slots: number, failed: (error: unknown) => void): ClaimedLane[] {
+  claim(
+    connection: Connection,
+    slots: number,
+    startable: number,
+    failed: (error: unknown) => void,
+  ): ClaimedLane[] {
     const result: ClaimedLane[] = [];
+    const all = this.#open(startable);
     const next = this.#served === undefined ? 0 : this.#all.indexOf(this.#served) + 1;
     const rotated = [...this.#all.slice(next), ...this.#all.slice(0, next)];
-    let lanes = rotated.filter(({ isWaiting }) => !isWaiting);
+    let lanes = rotated.filter((open) => all.includes(open));
+    let now = startable;
     for (let free = slots; free > 0 && lanes.length > 0;) {
       const filled: OpenLane[] = [];
       for (const [index, open] of lanes.entries()) {
@@ -93,12 +106,15 @@ export class Lanes {
         const share = Math.ceil(free / (lanes.length - index));
         try {
           // What is claimed already stays, whatever happens to this one.
-          const claimed = inSavepoint(connection, () => open.lane.claim(connection, share));
-          free -= claimed.rows.length;
-          if (claimed.rows.length > 0) this.#served = open;
-          const isExhausted = claimed.rows.length < share;
+          const claimed = inSavepoint(connection, () => open.lane.claim(connection, share, now));
+          const count = claimed.rows.length;
+          free -= count;
+          if (count > 0) this.#served = open;
+          open.isLimited = claimed.isLimited;
+          const isExhausted = count < (claimed.isLimited ? Math.min(share, now) : share);
+          now = Math.max(now - count, 0);
           result.push({ open, claimed, isExhausted });
-          if (!isExhausted) filled.push(open);
+          if (!isExhausted && (!open.isLimited || now > 0)) filled.push(open);
         } catch (error) {
           if (!isInTransaction(connection.handle)) throw error; // SQLite gave the whole transaction up
           open.pause();

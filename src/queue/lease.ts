@@ -12,6 +12,8 @@ export interface Claim {
   readonly visibilityTimeout: number;
   /** When it was made, in epoch milliseconds. */
   readonly now: number;
+  /** Whether the queue keeps completed jobs, and their results. */
+  readonly isRetained: boolean;
 }
 
 export interface LeaseListener {

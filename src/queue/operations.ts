@@ -1,9 +1,12 @@
 import { toUnixSeconds } from "../clock.ts";
 import { JobExpiredError } from "../errors.ts";
-import { messageOf, stackOf } from "../payload.ts";
+import { messageOf } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
+import { admit, admitsAt, joinGroups, noteStarts, readStanding, type Standing } from "./admission.ts";
+import { buryJobs, buryUnsafe, type Failure, type OnSwept, recordError } from "./burial.ts";
 import type { Claim } from "./lease.ts";
-import { type AttemptRow, type DeadlineRow, type LiveRow, prepareQueueStatements } from "./statements.ts";
+import { pruneAfter, prunesAt } from "./retention.ts";
+import { type DeadlineRow, type LiveRow, prepareQueueStatements } from "./statements.ts";
 
 // What happens to jobs, as writes on a connection that is inside a transaction (a single statement needs none). Whoever
 // calls decides which connection that is: the application's for a user's call, the loops' for what loops do.
@@ -12,31 +15,32 @@ import { type AttemptRow, type DeadlineRow, type LiveRow, prepareQueueStatements
 const SWEEP_PORTION = 10;
 const SWEEP_TIME = 5;
 
-/** How an attempt that failed goes on. */
-export type Failure = "job:retried" | "job:dead";
-
-/** Called for each job that a sweep has found. */
-export type OnSwept = (event: Failure, job: AttemptRow, error: Error) => void;
-
 /** The second until which a claim holds that is made or renewed now. */
 export function claimExpiry(now: number, visibilityTimeout: number): number {
   return Math.ceil((now + visibilityTimeout) / 1_000);
 }
 
-/** Claims up to `count` due jobs, in claim order: priority (high first), due time, id. */
+/**
+ * Claims up to `count` due jobs, in claim order: priority (high first), due time, id. For a queue that is limited, `count` is
+ * what may be started at once.
+ */
 export function claimJobs(
   connection: Connection,
   queue: string,
+  standing: Standing,
   count: number,
   { workerId, visibilityTimeout, now }: Claim,
 ): LiveRow[] {
-  const { isPaused, firsts, take, takeOne, expired } = connection.use(prepareQueueStatements);
-  if (isPaused.get(queue) !== null) return [];
+  if (standing.isPaused) return [];
+  if (standing.hasUnjoined) joinGroups(connection, queue, now);
+  const wanted = admit(connection, queue, standing, count, now);
+  if (wanted === 0) return [];
+  const { firsts, take, takeOne, expired, endTurn } = connection.use(prepareQueueStatements);
   const seconds = toUnixSeconds(now);
   const expiry = claimExpiry(now, visibilityTimeout);
   const claimed: LiveRow[] = [];
-  for (const { id } of firsts.all(queue, now, count)) {
-    const left = count - claimed.length;
+  for (const { id } of firsts.all(queue, now, wanted)) {
+    const left = wanted - claimed.length;
     if (left === 0) break;
     const rows =
       left === 1
@@ -46,6 +50,10 @@ export function claimJobs(
     // Expired ones may stand in front of others of this priority, which come before those of a lower one.
     if (rows.length < left && expired.get(queue, seconds, 1) !== null) break;
   }
+  // From here on the next of its group counts as due, so that it comes after what is due already.
+  if (standing.hasGroups || standing.hasUnjoined)
+    endTurn.run(seconds, now, JSON.stringify(claimed.map(({ id }) => id)));
+  noteStarts(connection, queue, standing, claimed.length, now);
   return claimed;
 }
 
@@ -69,7 +77,7 @@ export function releaseHandle(
   handle: string,
   pid: number,
   now: number,
-  onSwept: (event: Failure, job: AttemptRow & { readonly queue: string }, error: Error) => void,
+  onSwept: OnSwept,
 ): boolean {
   const { releaseHandle: release } = connection.use(prepareQueueStatements);
   const end = performance.now() + SWEEP_TIME;
@@ -103,36 +111,36 @@ function sweepPortion(connection: Connection, queue: string, now: number, onSwep
     if (job.attempts < job.max_attempts) onSwept("job:retried", job, error);
   }
   const spent = exhausted.all(queue, SWEEP_PORTION);
-  buryJobs(connection, spent, "max attempts exceeded", now);
+  buryJobs(connection, spent, "max attempts exceeded", now, onSwept);
   for (const job of spent) onSwept("job:dead", job, new Error("max attempts exceeded"));
   const late = expired.all(queue, seconds, SWEEP_PORTION);
-  buryJobs(connection, late, EXPIRED, now);
+  buryJobs(connection, late, EXPIRED, now, onSwept);
   for (const job of late) {
     onSwept("job:dead", job, new JobExpiredError(`job ${job.id} of ${queue} was not claimed in time`));
   }
   return Math.max(released.length, spent.length, late.length) === SWEEP_PORTION;
 }
 
-/** Jobs that somebody has given an id which no number here can hold: nobody could ever settle them. */
-function buryUnsafe(connection: Connection, queue: string, now: number): void {
-  const { copyUnsafe, removeUnsafe } = connection.use(prepareQueueStatements);
-  const reason = `its id is more than a number can hold: beyond ${Number.MAX_SAFE_INTEGER}`;
-  if (copyUnsafe.run(queue, reason, toUnixSeconds(now)).changes > 0) removeUnsafe.run(queue);
-}
-
 /** What honker, too, writes as the last error of a job that was buried because it had expired. */
 export const EXPIRED = "expired";
 
 /** When there will be something to claim or to free, in epoch milliseconds; Infinity if nothing is known of. */
-export function nextDeadline(connection: Connection, queue: string): number {
-  const { isPaused, deadline } = connection.use(prepareQueueStatements);
-  const { due, claim_expires_at, expires_at, has_stuck } = deadline.get(queue) as DeadlineRow;
+export function nextDeadline(connection: Connection, queue: string, now: number): number {
+  const standing = readStanding(connection, queue, now);
+  if (standing.hasFailed) return 0;
+  const { deadline } = connection.use(prepareQueueStatements);
+  const { due, joins_at, claim_expires_at, expires_at, has_stuck } = deadline.get(queue) as DeadlineRow;
   if (has_stuck === 1) return 0;
+  const never = Number.POSITIVE_INFINITY;
+  const ready = Math.min(due ?? never, joins_at ?? never);
   return Math.min(
-    due === null || isPaused.get(queue) !== null ? Number.POSITIVE_INFINITY : due,
+    ready === never || standing.isPaused
+      ? never
+      : Math.max(ready, admitsAt(connection, queue, standing, now)),
     // A claim holds through the second in which it expires.
-    claim_expires_at === null ? Number.POSITIVE_INFINITY : (claim_expires_at + 1) * 1_000,
-    expires_at === null ? Number.POSITIVE_INFINITY : expires_at * 1_000,
+    claim_expires_at === null ? never : (claim_expires_at + 1) * 1_000,
+    expires_at === null ? never : expires_at * 1_000,
+    prunesAt(connection, queue, standing),
   );
 }
 
@@ -141,21 +149,27 @@ export interface Completion {
   readonly result: string | null;
   /** Milliseconds for which job and result are kept; 0 for ever, null not at all. */
   readonly keep: number | null;
+  /** Whether they are kept for as long as the queue keeps completed jobs. */
+  readonly isRetained: boolean;
+  /** When the job was claimed. */
+  readonly startedAt: number;
   readonly now: number;
 }
 
 /** Acks a job of which job and result are kept. False when the claim no longer holds it; then it is left as it is. */
 export function completeJob(
   connection: Connection,
+  queue: string,
   id: number,
   workerId: string,
-  { result, keep, now }: Completion & { readonly keep: number },
+  { result, keep, isRetained, startedAt, now }: Completion,
 ): boolean {
   const { ack, complete, saveResult } = connection.use(prepareQueueStatements);
-  const forgetAt = keep === 0 ? null : Math.ceil((now + keep) / 1_000);
-  if (complete.run(now, forgetAt, id, workerId).changes === 0) return false;
-  saveResult.run(id, result, toUnixSeconds(now), forgetAt);
+  const forgetAt = keep === null ? 0 : keep === 0 ? null : Math.ceil((now + keep) / 1_000);
+  if (complete.run(startedAt, now, forgetAt, id, workerId).changes === 0) return false;
+  saveResult.run(id, result, toUnixSeconds(now), isRetained ? null : forgetAt);
   ack.get(id, workerId);
+  if (isRetained) pruneAfter(connection, queue, id, now);
   return true;
 }
 
@@ -182,23 +196,30 @@ export function forgetHistory(connection: Connection, ids: readonly number[]): v
   forgetProgress.run(list);
 }
 
+/** How an attempt ends that has failed. `onSwept` is called for jobs that were to run after this one and are buried with it. */
+export interface Ending {
+  readonly error: unknown;
+  readonly now: number;
+  readonly onSwept: OnSwept;
+}
+
 /** Ends an attempt: the job becomes due again at `due`, or is buried when it was the last. Null when the claim is lost. */
 export function retryJob(
   connection: Connection,
   id: number,
   workerId: string,
-  options: { readonly due: number; readonly error: unknown; readonly now: number },
+  options: Ending & { readonly due: number },
 ): Failure | null {
   const { held, reschedule } = connection.use(prepareQueueStatements);
   const job = held.get(id, workerId);
   if (job === null) return null;
-  const { due, error, now } = options;
+  const { due, error, now, onSwept } = options;
   recordError(connection, job, error, now);
   if (job.attempts < job.max_attempts) {
     reschedule.run(toUnixSeconds(due), due, id);
     return "job:retried";
   }
-  buryJobs(connection, [job], error === undefined ? "max attempts exceeded" : messageOf(error), now);
+  buryJobs(connection, [job], error === undefined ? "max attempts exceeded" : messageOf(error), now, onSwept);
   return "job:dead";
 }
 
@@ -207,12 +228,12 @@ export function failJob(
   connection: Connection,
   id: number,
   workerId: string,
-  options: { readonly error: unknown; readonly now: number },
+  { error, now, onSwept }: Ending,
 ): Failure | null {
   const job = connection.use(prepareQueueStatements).held.get(id, workerId);
   if (job === null) return null;
-  recordError(connection, job, options.error, options.now);
-  buryJobs(connection, [job], messageOf(options.error), options.now);
+  recordError(connection, job, error, now);
+  buryJobs(connection, [job], messageOf(error), now, onSwept);
   return "job:dead";
 }
 
@@ -244,29 +265,4 @@ export function saveProgress(connection: Connection, id: number, workerId: strin
   if (save.run(value, id, workerId).changes === 0) return false;
   markHistory.run(id);
   return true;
-}
-
-function buryJobs(
-  connection: Connection,
-  jobs: readonly Pick<AttemptRow, "id">[],
-  reason: string,
-  now: number,
-): void {
-  if (jobs.length === 0) return;
-  const { copyToDead, remove } = connection.use(prepareQueueStatements);
-  const ids = JSON.stringify(jobs.map(({ id }) => id));
-  copyToDead.run(reason, toUnixSeconds(now), ids);
-  remove.run(ids);
-}
-
-function recordError(
-  connection: Connection,
-  { id, attempts }: Pick<AttemptRow, "id" | "attempts">,
-  error: unknown,
-  now: number,
-): void {
-  if (error === undefined) return;
-  const { insertError, markHistory } = connection.use(prepareQueueStatements);
-  insertError.run(id, attempts, messageOf(error), stackOf(error), now);
-  markHistory.run(id);
 }

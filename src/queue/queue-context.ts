@@ -67,7 +67,7 @@ export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Em
       liveness,
     ),
     watches: new WatchFeed(pool, hub, clock),
-    insertion: new SharedInsertion(pool.loops),
+    insertion: new SharedInsertion(pool.loops, emit),
     emit,
     report,
     workerId: (connection, label) => {

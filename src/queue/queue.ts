@@ -7,20 +7,23 @@ import { deserialize, type Schema, serialize } from "../payload.ts";
 import type { SignalOption } from "../signal.ts";
 import type { Source } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
-import type { TxOption } from "../transaction-option.ts";
-import { cancelJob, clearQueue, setPaused, updateJob } from "./changes.ts";
+import type { Tx, TxOption } from "../transaction-option.ts";
+import { collectSwept, type OnSwept } from "./burial.ts";
+import { cancelJob, clearQueue, updateJob } from "./changes.ts";
 import { claimHost } from "./claim-host.ts";
 import { ClaimSource } from "./claim-source.ts";
 import { type Claimed, Claiming, settleUnreadable } from "./claiming.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { type EnqueueOptions, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
-import { insertJob, insertJobs, type NewJob, newJob } from "./insertion.ts";
+import { insertJob, insertJobs, tryInsertJob } from "./insertion.ts";
 import { type Counts, Inspection, isJobState } from "./inspection.ts";
 import { IsolatedLane } from "./isolated/isolated-lane.ts";
 import type { JobInfo, JobState } from "./job-info.ts";
 import { Job, type JobContext } from "./job.ts";
 import type { Lane } from "./lane.ts";
 import type { Claim } from "./lease.ts";
+import { type Limits, readLimits, setLimits, setPaused } from "./limits.ts";
+import { type Inserted, type NewJob, newJob } from "./new-job.ts";
 import { CLAIM_VISIBILITY, jobContext, type QueueContext, WORK_VISIBILITY } from "./queue-context.ts";
 import { type ClaimOptions, type ClaimTerms, type QueueTerms, readClaimOptions } from "./queue-options.ts";
 import { type ResultHost, waitResult } from "./result.ts";
@@ -64,13 +67,25 @@ export class Queue<In, Out = In, R = unknown> {
   }
 
   /**
-   * Stores a job and returns its id: on the open `db.transaction`, on `tx`, or committed by itself.
-   * @throws PayloadError, TypeError, RangeError for what cannot be stored; BusyError, TransactionRequiredError,
-   *   AmbiguousTransactionError
+   * Stores a job and returns its id: on the open `db.transaction`, on `tx`, or committed by itself. With a `uniqueKey` that is
+   * taken, returns the id of the job that has it.
+   * @throws PayloadError, TypeError, RangeError for what cannot be stored; DuplicateJobError; BusyError,
+   *   TransactionRequiredError, AmbiguousTransactionError
    */
   enqueue(payload: In, options?: EnqueueOptions): number {
-    const job = this.#newJob(payload, options, "enqueue");
-    return this.#context.pool.write(options?.tx, (connection) => insertJob(connection, job));
+    return this.#insert(this.#newJob(payload, options, "enqueue"), options?.tx).id;
+  }
+
+  /**
+   * The same for a job with a unique key, and says whether it was created, or another one has the key.
+   * @throws as `enqueue`
+   */
+  tryEnqueue(
+    payload: In,
+    options: EnqueueOptions & { readonly uniqueKey: string },
+  ): { readonly id: number; readonly created: boolean } {
+    if (options?.uniqueKey === undefined) throw new TypeError("tryEnqueue: uniqueKey must be given");
+    return this.#insert(this.#newJob(payload, options, "tryEnqueue"), options.tx);
   }
 
   /**
@@ -96,7 +111,7 @@ export class Queue<In, Out = In, R = unknown> {
       }
     }
     if (jobs.length === 0) return [];
-    return this.#context.pool.writeAll(tx, (connection) => insertJobs(connection, jobs));
+    return this.#writeSweeping(tx, (connection, onSwept) => insertJobs(connection, jobs, onSwept));
   }
 
   /**
@@ -131,7 +146,7 @@ export class Queue<In, Out = In, R = unknown> {
     const terms = readClaimOptions("claim", workerOrOptions, more);
     return new ClaimSource<Out, R>(
       claimHost(this.#context, this.name, this.#claiming, (connection) =>
-        this.#claimOn(connection, 1 + terms.prefetch, terms, false),
+        this.#claimOn(connection, 1 + terms.prefetch, 1, terms, false),
       ),
       terms.signal,
     );
@@ -165,7 +180,8 @@ export class Queue<In, Out = In, R = unknown> {
     const reports: (() => void)[] = [];
     pool.writeAll(undefined, (connection) => {
       while (jobs.length < count) {
-        const { claim, rows, report } = this.#claimOn(connection, count - jobs.length, terms, true);
+        const left = count - jobs.length;
+        const { claim, rows, report } = this.#claimOn(connection, left, left, terms, true);
         reports.push(report);
         for (const row of rows) {
           const { job, ...read } = this.#claiming.read(row, claim);
@@ -225,7 +241,8 @@ export class Queue<In, Out = In, R = unknown> {
     };
     const base = {
       queue: this.name,
-      claim: (connection: Connection, count: number) => this.#claimOn(connection, count, terms, false),
+      claim: (connection: Connection, count: number, startable: number) =>
+        this.#claimOn(connection, count, startable, terms, false),
       read: (row: LiveRow, claim: Claim) => this.#claiming.read(row, claim),
       timeout: () => timeout,
     };
@@ -306,8 +323,10 @@ export class Queue<In, Out = In, R = unknown> {
   cancel(id: number, options?: TxOption): boolean {
     readId("cancel", id);
     assertKnown("cancel", options, TX);
-    const { pool, clock } = this.#context;
-    return pool.writeAll(options?.tx, (connection) => cancelJob(connection, this.name, id, clock()));
+    const now = this.#context.clock();
+    return this.#writeSweeping(options?.tx, (connection, onSwept) =>
+      cancelJob(connection, this.name, id, now, onSwept),
+    );
   }
 
   /**
@@ -355,18 +374,52 @@ export class Queue<In, Out = In, R = unknown> {
 
   /** Lets no process claim jobs of this queue any more; those that are claimed go on. Stored in the file. */
   pause(): void {
-    this.#context.pool.write(undefined, (connection) => setPaused(connection, this.name, true));
+    this.#context.pool.writeAll(undefined, (connection) => setPaused(connection, this.name, true));
   }
 
   /** Ends a `pause`, whoever called it. */
   resume(): void {
-    this.#context.pool.write(undefined, (connection) => setPaused(connection, this.name, false));
+    this.#context.pool.writeAll(undefined, (connection) => setPaused(connection, this.name, false));
+  }
+
+  /**
+   * Limits the queue, for every worker of every process: how many of its jobs run, and are started in a time, and what is kept of
+   * those that have ended. Stored in the file; what is not named stays as it is, and the last call wins. Joins the open
+   * `db.transaction`.
+   * @throws TypeError, RangeError, BusyError
+   */
+  setLimits(limits: Limits): void {
+    const terms = readLimits(limits);
+    const { pool, clock } = this.#context;
+    const now = clock();
+    pool.writeAll(undefined, (connection) => setLimits(connection, this.name, terms, now));
   }
 
   /** Cancels every job that is not claimed. Returns how many there were. Joins the open `db.transaction`. */
   clear(): number {
-    const { pool, clock } = this.#context;
-    return pool.writeAll(undefined, (connection) => clearQueue(connection, this.name, clock()));
+    const now = this.#context.clock();
+    return this.#writeSweeping(undefined, (connection, onSwept) =>
+      clearQueue(connection, this.name, now, onSwept),
+    );
+  }
+
+  #insert(job: NewJob, tx: Tx | undefined): Inserted {
+    const id = this.#context.pool.write(tx, (connection) => tryInsertJob(connection, job));
+    if (id !== null) return { id, created: true };
+    return this.#writeSweeping(tx, (connection, onSwept) => insertJob(connection, job, onSwept));
+  }
+
+  /** A write that may bury jobs which depend on others; they are told of once it is committed. */
+  #writeSweeping<T>(tx: Tx | undefined, write: (connection: Connection, onSwept: OnSwept) => T): T {
+    const { pool, emit } = this.#context;
+    const { list, onSwept } = collectSwept();
+    const result = pool.writeAll(tx, (connection) => write(connection, onSwept));
+    if (list.length > 0) {
+      const report = (): void => list.forEach(({ event, job }) => void emit(event, job));
+      if (pool.isOwn(tx)) pool.onEnd({ committed: report });
+      else report();
+    }
+    return result;
   }
 
   #newJob(payload: In, options: EnqueueOptions | undefined, call: string, index?: number): NewJob {
@@ -382,9 +435,16 @@ export class Queue<In, Out = In, R = unknown> {
     }
   }
 
-  #claimOn(connection: Connection, count: number, terms: ClaimTerms, isPatient: boolean): Claimed {
+  #claimOn(
+    connection: Connection,
+    count: number,
+    startable: number,
+    terms: ClaimTerms,
+    isPatient: boolean,
+  ): Claimed {
     return this.#claiming.claim(connection, {
       count,
+      startable,
       workerId: this.#context.workerId(connection, terms.label),
       visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout ?? CLAIM_VISIBILITY,
       isPatient,

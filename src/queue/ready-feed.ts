@@ -1,6 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
+import { readStanding } from "./admission.ts";
 import { nextDeadline } from "./operations.ts";
 
 /** Somebody who waits for a queue to have something to claim. */
@@ -47,6 +48,10 @@ export class ReadyFeed implements Feed {
     return true;
   }
 
+  isPaused(queue: string): boolean {
+    return this.#pool.readCommitted((connection) => readStanding(connection, queue, this.#clock()).isPaused);
+  }
+
   cancel(queue: string, waiter: Waiter): void {
     const entry = this.#waiting.get(queue);
     if (!entry?.waiters.delete(waiter) || entry.waiters.size > 0) return;
@@ -80,7 +85,7 @@ export class ReadyFeed implements Feed {
 
   #isReady(queue: string, entry: Entry): boolean {
     const now = this.#clock();
-    entry.deadline = this.#pool.readCommitted((connection) => nextDeadline(connection, queue));
+    entry.deadline = this.#pool.readCommitted((connection) => nextDeadline(connection, queue, now));
     return entry.deadline <= now;
   }
 }

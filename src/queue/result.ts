@@ -88,13 +88,13 @@ function read<R>(
       .ending.get(queue, id, toUnixSeconds(clock())) as EndingRow;
     if (row.is_live === 1) {
       // Nobody can claim it any more, though it may be long until somebody buries it.
-      if (row.state === "pending" && row.expires_at !== null && row.expires_at <= toUnixSeconds(clock())) {
+      if (row.state !== "processing" && row.expires_at !== null && row.expires_at <= toUnixSeconds(clock())) {
         throw new JobExpiredError(`${job} was not claimed before it expired`);
       }
-      if (row.keep_result === null && !mayBeKept) {
+      if (row.keep_result === null && row.is_retained === 0 && !mayBeKept) {
         throw new ResultNotKeptError(`${job}: its result is not kept; give its queue a keepResult`);
       }
-      return { expiresAt: row.state === "pending" ? row.expires_at : null };
+      return { expiresAt: row.state === "processing" ? null : row.expires_at };
     }
     if (row.has_result === 1) {
       if (row.result === null) return { result: undefined as R };
@@ -127,6 +127,8 @@ interface EndingRow {
   readonly state: string | null;
   readonly expires_at: number | null;
   readonly keep_result: number | null;
+  /** Whether the queue keeps completed jobs. */
+  readonly is_retained: number;
   readonly has_result: number;
   readonly result: string | null;
   readonly is_cancelled: number;
@@ -148,6 +150,7 @@ function prepareResultStatements(connection: Connection): ResultStatements {
     ending: connection.prepare(
       `SELECT live.id IS NOT NULL AS is_live, live.state AS state, live.expires_at AS expires_at,
          live.keep_result AS keep_result,
+         EXISTS (SELECT 1 FROM _honkbun_queues WHERE name = ?1 AND keep_completed = 1) AS is_retained,
          result.job_id IS NOT NULL AS has_result, result.value AS result,
          cancelled.id IS NOT NULL AS is_cancelled,
          dead.attempts AS attempts, dead.last_error AS last_error, dead.died_at AS died_at,

@@ -3,10 +3,11 @@ import { JobTimeoutError, UnrecoverableError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { isThenable } from "../thenable.ts";
 import type { Alarms } from "../wake/alarms.ts";
+import type { Failure } from "./burial.ts";
 import { settleUnreadable } from "./claiming.ts";
 import { Job } from "./job.ts";
 import { type Lane, NotBegunError } from "./lane.ts";
-import { type Completion, type Failure, forgetHistory } from "./operations.ts";
+import { type Completion, forgetHistory } from "./operations.ts";
 
 /** Milliseconds that a handler has, after its timeout, to end by itself. */
 const GRACE = 1_000;

@@ -8,7 +8,7 @@ const PATIENCE = 10;
 
 /** The slots of a worker: which of the jobs that it has claimed run, and which wait for their turn. */
 export class Slots {
-  readonly #concurrency: number;
+  readonly concurrency: number;
   readonly #prefetch: Prefetch;
   readonly #skipped: (run: Run) => void;
   /** In the order in which they were claimed. */
@@ -22,7 +22,7 @@ export class Slots {
 
   /** `skipped` is called for a job that was lost before its turn came. */
   constructor(concurrency: number, prefetch: "auto" | number, skipped: (run: Run) => void) {
-    this.#concurrency = concurrency;
+    this.concurrency = concurrency;
     this.#prefetch = new Prefetch(prefetch, concurrency);
     this.#skipped = skipped;
   }
@@ -34,7 +34,7 @@ export class Slots {
 
   /** How many jobs may be claimed at once: those that run, and those ahead. */
   get capacity(): number {
-    return this.#concurrency + this.#prefetch.count;
+    return this.concurrency + this.#prefetch.count;
   }
 
   add(run: Run): void {
@@ -54,7 +54,7 @@ export class Slots {
     const end = performance.now() + START_SLICE;
     clearImmediate(this.#nextSlice);
     this.#nextSlice = undefined;
-    while (this.#running < this.#concurrency) {
+    while (this.#running < this.concurrency) {
       const run = this.#waiting.shift();
       if (run === undefined) break;
       if (run.job.lease.isLost) {
@@ -73,9 +73,19 @@ export class Slots {
     if (this.#waiting.length > 0) this.#beImpatient();
   };
 
-  /** What waits is given back without using an attempt. */
-  giveBackWaiting(): void {
-    for (const run of this.#waiting.splice(0)) run.giveBack();
+  /** The queues of what waits. */
+  get waiting(): ReadonlySet<string> {
+    return new Set(this.#waiting.map(({ job }) => job.queue));
+  }
+
+  /** What waits, of a queue or of all, is given back without using an attempt. */
+  giveBackWaiting(queue?: string): void {
+    const [staying, going] = [[] as Run[], [] as Run[]];
+    for (const run of this.#waiting.splice(0)) {
+      (queue === undefined || run.job.queue === queue ? going : staying).push(run);
+    }
+    this.#waiting.push(...staying);
+    for (const run of going) run.giveBack();
   }
 
   /** Nothing is started by itself any more. */

@@ -1,4 +1,6 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { UNJOINED } from "../sqlite/flow-schema.ts";
+import { CLAIMABLE } from "../sqlite/schema.ts";
 
 export interface LiveRow {
   readonly id: number;
@@ -15,6 +17,7 @@ export interface LiveRow {
 /** A job that has used an attempt, or is to be buried. */
 export interface AttemptRow {
   readonly id: number;
+  readonly queue: string;
   readonly attempts: number;
   readonly max_attempts: number;
 }
@@ -22,6 +25,8 @@ export interface AttemptRow {
 /** When a queue wants attention: in milliseconds, but for claims and jobs that expire, which are in seconds. */
 export interface DeadlineRow {
   readonly due: number | null;
+  /** When the next job joins its group. */
+  readonly joins_at: number | null;
   readonly claim_expires_at: number | null;
   readonly expires_at: number | null;
   /** 1 when there are jobs without attempts left, or claims without an expiry. */
@@ -41,13 +46,14 @@ export interface QueueStatements {
   /** When the next job is due, in milliseconds. */
   readonly nextDue: Statement<{ due: number | null }, [string]>;
   readonly deadline: Statement<DeadlineRow, [string]>;
-  readonly isPaused: Statement<{ paused: number }, [string]>;
+  /** Grouped ones of a JSON array of ids: now in seconds and in milliseconds, ids. */
+  readonly endTurn: Statement<never, [number, number, string]>;
   /** Whether the job had a history: id, worker id. */
   readonly ack: Statement<{ has_history: number | null }, [number, string]>;
   /** Those of a JSON array that were ours: ids, worker id. */
   readonly ackMany: Statement<{ id: number; has_history: number | null }, [string, string]>;
-  /** Copies a job that is ours: now in milliseconds, when to forget it in seconds, id, worker id. */
-  readonly complete: Statement<never, [number, number | null, number, string]>;
+  /** Copies a job that is ours: when it was started and now in milliseconds, when to forget it in seconds, id, worker id. */
+  readonly complete: Statement<never, [number, number, number | null, number, string]>;
   /** job id, value, now in seconds, when to forget it in seconds. */
   readonly saveResult: Statement<never, [number, string | null, number, number | null]>;
   /** The attempts of a job that this claim still holds. */
@@ -61,17 +67,8 @@ export interface QueueStatements {
   readonly giveBack: Statement<never, [number, string]>;
   /** Pending again, without using the attempt: due in seconds and in milliseconds, id, worker id. */
   readonly snooze: Statement<never, [number, number, number, string]>;
-  /** reason, now in seconds, ids as a JSON array. */
-  readonly copyToDead: Statement<never, [string, number, string]>;
-  /** ids as a JSON array. */
-  readonly remove: Statement<never, [string]>;
-  /** The same for ids that JavaScript cannot hold: queue, reason, now in seconds; queue. */
-  readonly copyUnsafe: Statement<never, [string, string, number]>;
-  readonly removeUnsafe: Statement<never, [string]>;
   /** value, id, worker id. */
   readonly saveProgress: Statement<never, [string, number, string]>;
-  /** job id, attempt, message, stack, now in milliseconds. */
-  readonly insertError: Statement<never, [number, number, string, string | null, number]>;
   /** Errors or progress of the job are stored. */
   readonly markHistory: Statement<never, [number]>;
   /** ids as a JSON array. */
@@ -80,14 +77,14 @@ export interface QueueStatements {
   /** Makes expired claims pending: queue, now in seconds, at most so many. */
   readonly release: Statement<AttemptRow, [string, number, number]>;
   /** Makes claims of a handle pending: handle, at most so many. */
-  readonly releaseHandle: Statement<AttemptRow & { readonly queue: string }, [string, number]>;
+  readonly releaseHandle: Statement<AttemptRow, [string, number]>;
   readonly heldByHandle: Statement<{ n: number }, [string]>;
   readonly exhausted: Statement<AttemptRow, [string, number]>;
   readonly expired: Statement<AttemptRow, [string, number, number]>;
 }
 
 /** Jobs of a queue that wait for their turn, and those that have had all: each the condition of an index. */
-export const WAITING = "queue = ?1 AND state = 'pending' AND attempts < max_attempts";
+export const WAITING: string = `queue = ?1 AND ${CLAIMABLE}`;
 export const EXHAUSTED = "queue = ?1 AND state = 'pending' AND attempts >= max_attempts";
 
 /** The distinct priorities of those jobs, highest first, each found by one seek. */
@@ -100,7 +97,6 @@ export const LEVELS: string = `
   )`;
 
 const LARGEST = Number.MAX_SAFE_INTEGER;
-const UNSAFE = `(id > ${LARGEST} OR id < ${-LARGEST}) AND queue = ?1`;
 const TAKEN = "id, payload, priority, attempts, max_attempts, created_at, due, keep_result";
 
 const NEXT_DUE = `(SELECT due FROM _honker_live WHERE ${WAITING} AND priority = level.priority ORDER BY due LIMIT 1)`;
@@ -142,14 +138,18 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
        SELECT (SELECT min(${NEXT_DUE}) FROM level) AS due,
          (SELECT min(claim_expires_at) FROM _honker_live
           WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < '') AS claim_expires_at,
+         (SELECT min(due) FROM _honker_live WHERE queue = ?1 AND ${UNJOINED}) AS joins_at,
          (SELECT min(expires_at) FROM _honker_live
-          WHERE queue = ?1 AND state = 'pending' AND expires_at IS NOT NULL AND expires_at < '') AS expires_at,
+          WHERE queue = ?1 AND state <> 'processing' AND expires_at IS NOT NULL AND expires_at < '') AS expires_at,
          EXISTS (SELECT 1 FROM _honker_live WHERE ${EXHAUSTED})
          OR EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at IS NULL)
          OR EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at >= '')
            AS has_stuck`,
     ),
-    isPaused: connection.prepare("SELECT paused FROM _honkbun_queues WHERE name = ?1 AND paused"),
+    endTurn: connection.prepare(
+      `UPDATE _honker_live SET run_at = ?1, due_ms = ?2
+       WHERE id IN (SELECT value FROM json_each(?3)) AND group_key IS NOT NULL`,
+    ),
     ack: connection.prepare(
       "DELETE FROM _honker_live WHERE id = ?1 AND worker_id = ?2 RETURNING has_history",
     ),
@@ -158,14 +158,15 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     complete: connection.prepare(
       `INSERT OR REPLACE INTO _honkbun_completed
-         (id, queue, payload, priority, attempts, max_attempts, created_at, due, completed_at, expires_at)
-       SELECT ${COPIED}, CAST(due AS INTEGER), ?1, ?2 FROM _honker_live WHERE id = ?3 AND worker_id = ?4`,
+         (id, queue, payload, priority, attempts, max_attempts, created_at, due, started_at, completed_at,
+          expires_at)
+       SELECT ${COPIED}, CAST(due AS INTEGER), ?1, ?2, ?3 FROM _honker_live WHERE id = ?4 AND worker_id = ?5`,
     ),
     saveResult: connection.prepare(
       "INSERT OR REPLACE INTO _honker_results (job_id, value, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
     ),
     held: connection.prepare(
-      "SELECT id, attempts, max_attempts FROM _honker_live WHERE id = ?1 AND worker_id = ?2",
+      "SELECT id, queue, attempts, max_attempts FROM _honker_live WHERE id = ?1 AND worker_id = ?2",
     ),
     holder: connection.prepare("SELECT worker_id FROM _honker_live WHERE id = ?1"),
     // A claim that has expired, and that nobody has taken over, is held again.
@@ -188,17 +189,10 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          run_at = ?1, due_ms = ?2
        WHERE id = ?3 AND worker_id = ?4`,
     ),
-    copyToDead: connection.prepare(copyToDead("id IN (SELECT value FROM json_each(?3))", "?1", "?2")),
-    remove: connection.prepare(`DELETE FROM _honker_live WHERE ${wanted}`),
-    copyUnsafe: connection.prepare(copyToDead(UNSAFE, "?2", "?3")),
-    removeUnsafe: connection.prepare(`DELETE FROM _honker_live WHERE ${UNSAFE}`),
     saveProgress: connection.prepare(
       `INSERT INTO _honkbun_progress (job_id, value)
        SELECT id, ?1 FROM _honker_live WHERE id = ?2 AND worker_id = ?3
        ON CONFLICT (job_id) DO UPDATE SET value = excluded.value, revision = revision + 1`,
-    ),
-    insertError: connection.prepare(
-      "INSERT INTO _honkbun_errors (job_id, attempt, message, stack, at) VALUES (?1, ?2, ?3, ?4, ?5)",
     ),
     markHistory: connection.prepare(
       "UPDATE _honker_live SET has_history = 1 WHERE id = ?1 AND has_history IS NOT 1",
@@ -218,7 +212,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          UNION ALL
          SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at >= ''
          LIMIT ?3)
-       RETURNING id, attempts, max_attempts`,
+       RETURNING id, queue, attempts, max_attempts`,
     ),
     // In the order of the index on claims, so that only those are looked at.
     releaseHandle: connection.prepare(
@@ -231,17 +225,11 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
       `SELECT 1 AS n FROM _honker_live WHERE state = 'processing' AND instr(worker_id, '~' || ?1 || '.') > 0 LIMIT 1`,
     ),
     exhausted: connection.prepare(
-      `SELECT id, attempts, max_attempts FROM _honker_live WHERE ${EXHAUSTED} LIMIT ?2`,
+      `SELECT id, queue, attempts, max_attempts FROM _honker_live WHERE ${EXHAUSTED} LIMIT ?2`,
     ),
     expired: connection.prepare(
-      `SELECT id, attempts, max_attempts FROM _honker_live
-       WHERE queue = ?1 AND state = 'pending' AND expires_at IS NOT NULL AND expires_at <= ?2 LIMIT ?3`,
+      `SELECT id, queue, attempts, max_attempts FROM _honker_live
+       WHERE queue = ?1 AND state <> 'processing' AND expires_at IS NOT NULL AND expires_at <= ?2 LIMIT ?3`,
     ),
   };
-}
-
-function copyToDead(where: string, reason: string, now: string): string {
-  return `INSERT OR REPLACE INTO _honker_dead
-      (id, queue, payload, priority, attempts, max_attempts, created_at, run_at, last_error, died_at)
-    SELECT ${COPIED}, CAST(run_at AS INTEGER), ${reason}, ${now} FROM _honker_live WHERE ${where}`;
 }

@@ -66,7 +66,7 @@ export class WatchFeed implements Feed {
     const versions = new Map<number, string>();
     this.#deadline = Number.POSITIVE_INFINITY;
     for (const { id, state, attempts, due, revision } of rows) {
-      const isDelayed = state === "pending" && due > now;
+      const isDelayed = (state === "pending" || state === "joining") && due > now;
       if (isDelayed) this.#deadline = Math.min(this.#deadline, due);
       versions.set(id, [state, isDelayed, attempts, revision].join());
     }

@@ -130,6 +130,10 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     await this.stop();
   }
 
+  heedPause(isPaused: (queue: string) => boolean): void {
+    for (const queue of this.#slots.waiting) if (isPaused(queue)) this.#slots.giveBackWaiting(queue);
+  }
+
   end(): void {
     this.#isOver = true;
     this.#halt();
@@ -224,11 +228,15 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   /** Once `freed` of the slots will be free that are not yet. */
   #mayClaim(freed = 0): boolean {
-    return !this.#isStopping && this.#lanes.isOpen && this.#room(freed) > 0;
+    const { capacity, startable } = this.#room(freed);
+    return !this.#isStopping && capacity > 0 && this.#lanes.isOpen(startable);
   }
 
-  #room(freed: number): number {
-    return this.#slots.capacity - (this.#runs.size - this.#aside.size) + freed;
+  /** How many jobs may be claimed, and how many of them can be started at once. */
+  #room(freed: number): { readonly capacity: number; readonly startable: number } {
+    const held = this.#runs.size - this.#aside.size - freed;
+    const { capacity, concurrency } = this.#slots;
+    return { capacity: capacity - held, startable: Math.max(concurrency - held, 0) };
   }
 
   async #round(): Promise<void> {
@@ -276,7 +284,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   #claimOn(connection: Connection, freed: number, failed: (error: unknown) => void): ClaimedLane[] {
     if (!this.#mayClaim(freed)) return [];
-    return this.#lanes.claim(connection, Math.min(this.#room(freed), CLAIMED_AT_ONCE), failed);
+    const { capacity, startable } = this.#room(freed);
+    return this.#lanes.claim(connection, Math.min(capacity, CLAIMED_AT_ONCE), startable, failed);
   }
 
   /** What alone cannot be written is tried again, and holds up nothing else. */

@@ -1,6 +1,7 @@
 import { OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
+import { FLOW_COLUMNS, FLOW_TABLES, FLOW_TRIGGERS } from "./flow-schema.ts";
 import {
   HISTORY_COLUMNS,
   HONKER_TABLES,
@@ -23,6 +24,11 @@ const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
   (connection) => {
     addLiveColumns(connection, HISTORY_COLUMNS);
     connection.execute(QUEUE_TABLES);
+  },
+  (connection) => {
+    addLiveColumns(connection, FLOW_COLUMNS);
+    connection.execute(FLOW_TABLES);
+    connection.execute(FLOW_TRIGGERS);
   },
 ];
 

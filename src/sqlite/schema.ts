@@ -97,28 +97,32 @@ export const LIVE_COLUMNS: readonly LiveColumn[] = [
     definition: "INTEGER GENERATED ALWAYS AS (iif(due_ms / 1000 = run_at, due_ms, run_at * 1000)) VIRTUAL",
   },
   { name: "group_key", definition: "TEXT" },
+  /** Ascending in the order in which jobs joined their group; NULL before that. */
+  { name: "group_seq", definition: "INTEGER" },
   { name: "unique_key", definition: "TEXT" },
   /** 1: the key is free again as soon as the job is claimed. */
   { name: "unique_until_start", definition: "INTEGER" },
-  /** Milliseconds for which the key stays taken after the end. */
-  { name: "unique_for", definition: "INTEGER" },
+  /** Until when the key stays taken though the job has ended, in epoch milliseconds. */
+  { name: "unique_until", definition: "INTEGER" },
   /** Milliseconds for which a completed job and its result are kept; 0 for ever, NULL not at all. */
   { name: "keep_result", definition: "INTEGER" },
 ];
+
+/** Jobs that can be claimed once they are due: of those with a group, the ones that have joined it. */
+export const CLAIMABLE =
+  "state = 'pending' AND attempts < max_attempts AND (group_key IS NULL OR group_seq IS NOT NULL)";
 
 /**
  * Ready, claimed, expiring and exhausted rows are indexed apart: in one index (honker's) every claim walks over what is
  * delayed or in flight. A partial index costs an insert nothing where its condition is false.
  */
-export const LIVE_INDEXES = `
+export const LIVE_INDEXES: string = `
   CREATE INDEX IF NOT EXISTS _honkbun_live_claim
-    ON _honker_live(queue, priority DESC, due, id) WHERE state = 'pending' AND attempts < max_attempts;
+    ON _honker_live(queue, priority DESC, due, id) WHERE ${CLAIMABLE};
   CREATE INDEX IF NOT EXISTS _honkbun_live_expiry
-    ON _honker_live(queue, expires_at) WHERE state = 'pending' AND expires_at IS NOT NULL;
+    ON _honker_live(queue, expires_at) WHERE state <> 'processing' AND expires_at IS NOT NULL;
   CREATE INDEX IF NOT EXISTS _honkbun_live_exhausted
     ON _honker_live(queue) WHERE state = 'pending' AND attempts >= max_attempts;
-  CREATE INDEX IF NOT EXISTS _honkbun_live_blocked
-    ON _honker_live(queue, group_key, id) WHERE state = 'blocked';
   CREATE UNIQUE INDEX IF NOT EXISTS _honkbun_live_unique
     ON _honker_live(queue, unique_key) WHERE unique_key IS NOT NULL;
 `;
@@ -151,7 +155,8 @@ export const QUEUE_TABLES = `
     revision INTEGER NOT NULL DEFAULT 1
   );
 
-  -- due and completed_at in milliseconds, the others in seconds; expires_at NULL: kept for ever
+  -- due, started_at and completed_at in milliseconds, the others in seconds; expires_at NULL: kept for ever, 0: for as long
+  -- as the queue keeps completed jobs
   CREATE TABLE IF NOT EXISTS _honkbun_completed (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
@@ -161,12 +166,14 @@ export const QUEUE_TABLES = `
     attempts INTEGER NOT NULL,
     max_attempts INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
     completed_at INTEGER NOT NULL,
     expires_at INTEGER
   );
   CREATE INDEX IF NOT EXISTS _honkbun_completed_queue ON _honkbun_completed(queue);
-  CREATE INDEX IF NOT EXISTS _honkbun_completed_expiry
-    ON _honkbun_completed(expires_at) WHERE expires_at IS NOT NULL;
+  CREATE INDEX IF NOT EXISTS _honkbun_completed_expiry ON _honkbun_completed(expires_at) WHERE expires_at > 0;
+  CREATE INDEX IF NOT EXISTS _honkbun_completed_retained
+    ON _honkbun_completed(queue, completed_at, id) WHERE expires_at = 0;
 
   -- seq tells a worker what was cancelled since it looked last; due and cancelled_at in milliseconds. The payload comes
   -- last, so that looking for old ones does not walk over it.
@@ -183,9 +190,21 @@ export const QUEUE_TABLES = `
     payload TEXT NOT NULL
   );
 
+  -- what is said of whole queues; NULL: nothing. rate_per and ages in milliseconds; keep_completed 1: they are kept, 0: no more
   CREATE TABLE IF NOT EXISTS _honkbun_queues (
     name TEXT PRIMARY KEY,
-    paused INTEGER NOT NULL DEFAULT 0
+    paused INTEGER NOT NULL DEFAULT 0,
+    concurrency INTEGER,
+    group_concurrency INTEGER,
+    rate_limit INTEGER,
+    rate_per INTEGER,
+    keep_completed INTEGER,
+    keep_completed_age INTEGER,
+    keep_completed_count INTEGER,
+    keep_dead_age INTEGER,
+    keep_dead_count INTEGER,
+    -- 1: what is kept has changed, and there may be much that is to go
+    has_to_prune INTEGER
   ) WITHOUT ROWID;
 
   -- honkbun handles that hold something, and their processes: pid, when it was started, and where that means anything
@@ -197,4 +216,5 @@ export const QUEUE_TABLES = `
   ) WITHOUT ROWID;
 
   CREATE INDEX IF NOT EXISTS _honkbun_dead_queue ON _honker_dead(queue);
+  CREATE INDEX IF NOT EXISTS _honkbun_dead_age ON _honker_dead(queue, died_at, id);
 `;

@@ -50,10 +50,11 @@ export class TaskLane implements Lane<TaskJob<unknown>> {
     });
   }
 
-  claim(connection: Connection, count: number): Claimed {
+  claim(connection: Connection, count: number, startable: number): Claimed {
     const timeouts = this.#tasks.values().map(({ terms }) => terms.jobs.visibilityTimeout ?? WORK_VISIBILITY);
     return this.#claiming.claim(connection, {
       count,
+      startable,
       workerId: this.#context.workerId(connection, this.#work.label),
       visibilityTimeout: Math.max(...timeouts),
       isPatient: false,

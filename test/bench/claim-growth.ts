@@ -52,7 +52,7 @@ const figures = await rounds(`beside ${ROWS} rows`, FIGURES, async () => {
       claims.push(timeClaims(db));
       await nextTurn();
       const now = Date.now();
-      deadlines.push(time(() => nextDeadline(connection, QUEUE)));
+      deadlines.push(time(() => nextDeadline(connection, QUEUE, now)));
       db.transaction(() => sweeps.push(time(() => sweepQueue(connection, QUEUE, now, () => {}))));
       await nextTurn();
     }

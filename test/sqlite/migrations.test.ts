@@ -2,6 +2,7 @@ import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 
 import { open } from "../../src/index.ts";
+import { FLOW_COLUMNS } from "../../src/sqlite/flow-schema.ts";
 import { SCHEMA_VERSION } from "../../src/sqlite/migrations.ts";
 import { HISTORY_COLUMNS, LIVE_COLUMNS } from "../../src/sqlite/schema.ts";
 import { Folder } from "../support/folder.ts";
@@ -48,7 +49,7 @@ describe("open", () => {
     db.run("ALTER TABLE _honker_live ADD COLUMN due_ms INTEGER");
     open(folder.file()).close();
     const added = schemaOf(db).tables._honker_live?.slice(before?.length);
-    const columns = [...LIVE_COLUMNS, ...HISTORY_COLUMNS];
+    const columns = [...LIVE_COLUMNS, ...HISTORY_COLUMNS, ...FLOW_COLUMNS];
     expect(added).toMatchObject(columns.map(({ name }) => ({ name, notnull: 0 })));
   });
 

@@ -36,8 +36,8 @@ export class IsolatedLane<J extends Job<unknown>> implements Lane<J>, ThreadList
     return this.#lane.queue;
   }
 
-  claim(connection: Connection, count: number): Claimed {
-    return this.#lane.claim(connection, count);
+  claim(connection: Connection, count: number, startable: number): Claimed {
+    return this.#lane.claim(connection, count, startable);
   }
 
   read(row: LiveRow, claim: Claim): Read<J> {

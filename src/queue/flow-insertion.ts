@@ -1,0 +1,211 @@
+import { DuplicateJobError } from "../errors.ts";
+import type { Connection, Statement } from "../sqlite/connection.ts";
+import { hasRoom, LAST_ID } from "../sqlite/flow-schema.ts";
+import { buryDependents, type OnSwept } from "./burial.ts";
+import type { JobFlow, UniqueTerms } from "./flow-options.ts";
+import { COLUMNS, type Inserted, type Values } from "./new-job.ts";
+
+/** What a job does when it is the newcomer, as it is stored. */
+const ON_DUPLICATE = { keep: null, replace: 1, reject: 2 } as const;
+
+/** Stores a job that stands alone but for its group and its key, by one statement; null when that takes more. */
+export function tryInsertFlow(
+  connection: Connection,
+  values: Values,
+  flow: JobFlow,
+  now: number,
+): number | null {
+  return flow.after.length > 0 ? null : insert(connection, values, flow, now, false);
+}
+
+/**
+ * Stores a job that stands in relation to others, or lets the one that has its key stand for it.
+ * @throws DuplicateJobError, RangeError for a job before it that there has never been
+ */
+export function insertFlow(
+  connection: Connection,
+  values: Values,
+  flow: JobFlow,
+  now: number,
+  onSwept: OnSwept,
+): Inserted {
+  const waits = flow.after.length > 0 && hasOpenParents(connection, flow);
+  for (;;) {
+    const id = insert(connection, values, flow, now, waits);
+    if (id !== null) {
+      if (waits) depend(connection, id, flow, now, onSwept);
+      return { id, created: true };
+    }
+    const existing = standInFor(connection, values, flow.unique as UniqueTerms, now);
+    if (existing !== null) return { id: existing, created: false };
+  }
+}
+
+function insert(
+  connection: Connection,
+  values: Values,
+  { group, unique }: JobFlow,
+  now: number,
+  waits: boolean,
+): number | null {
+  const [, , , , due] = values;
+  const { lastInsertRowid, changes } = connection
+    .use(prepareFlowStatements)
+    .insert.run(
+      ...values,
+      group,
+      unique?.key ?? null,
+      unique?.untilStart ? 1 : null,
+      unique?.until ?? null,
+      unique === null ? null : ON_DUPLICATE[unique.onDuplicate],
+      group !== null || waits || unique?.until != null ? 1 : null,
+      waits ? "waiting" : group !== null && due > now ? "joining" : "pending",
+      now,
+    );
+  return changes === 0 ? null : Number(lastInsertRowid);
+}
+
+/**
+ * The id of the job that has the key, and which may be changed to what is said here; null when it has it no longer.
+ * @throws DuplicateJobError
+ */
+export function standInFor(
+  connection: Connection,
+  values: Values,
+  unique: UniqueTerms,
+  now: number,
+): number | null {
+  const { holder, window, freeKey, replace } = connection.use(prepareFlowStatements);
+  const [queue, payload, priority, runAt, dueMs, maxAttempts, , expiresAt, keepResult] = values;
+  const { key, onDuplicate, untilStart, until } = unique;
+  const job = holder.get(queue, key, now);
+  if (job?.is_free === 1) {
+    freeKey.run(job.id);
+    return null;
+  }
+  const id = job?.id ?? window.get(queue, key)?.job_id;
+  if (id === undefined) throw new Error(`the unique key ${key} of ${queue} is taken by nobody`);
+  if (onDuplicate === "reject") {
+    throw new DuplicateJobError(`job ${id} of ${queue} has the unique key ${key}`, id);
+  }
+  if (onDuplicate === "replace" && job !== null) {
+    replace.run(
+      job.id,
+      payload,
+      priority,
+      runAt,
+      dueMs,
+      maxAttempts,
+      expiresAt,
+      keepResult,
+      untilStart ? 1 : null,
+      until,
+    );
+  }
+  return id;
+}
+
+/** @throws RangeError */
+function hasOpenParents(connection: Connection, { after, buries }: JobFlow): boolean {
+  const { lastId, openParents } = connection.use(prepareFlowStatements);
+  const { last } = lastId.get() as { last: number };
+  const unknown = after.find((id) => id < 1 || id > last);
+  if (unknown !== undefined) throw new RangeError(`after: there has never been a job ${unknown}`);
+  return openParents.get(JSON.stringify(after), buries ? 1 : 0) !== null;
+}
+
+function depend(
+  connection: Connection,
+  id: number,
+  { after, buries }: JobFlow,
+  now: number,
+  onSwept: OnSwept,
+): void {
+  const { addParents, awaitParents } = connection.use(prepareFlowStatements);
+  const parents = JSON.stringify(after);
+  addParents.run(parents, buries ? 1 : 0, id);
+  awaitParents.run(parents);
+  if (buries) buryDependents(connection, now, onSwept);
+}
+
+interface FlowStatements {
+  /**
+   * The values of COLUMNS, group, key, until start, until when, on duplicate, whether something follows its end, state unless
+   * it is blocked, now in milliseconds.
+   */
+  readonly insert: Statement<
+    never,
+    [...Values, string | null, string | null, 1 | null, number | null, 1 | 2 | null, 1 | null, string, number]
+  >;
+  /** Which job has a key, and whether it has begun and needs it no longer: queue, key, now in milliseconds. */
+  readonly holder: Statement<{ id: number; is_free: number }, [string, string, number]>;
+  readonly window: Statement<{ job_id: number }, [string, string]>;
+  readonly freeKey: Statement<never, [number]>;
+  /** id, payload, priority, due in seconds and in milliseconds, most attempts, expiry, how long to keep, until start, until when. */
+  readonly replace: Statement<
+    never,
+    [
+      number,
+      string,
+      number,
+      number,
+      number,
+      number,
+      number | null,
+      number | null,
+      number | null,
+      number | null,
+    ]
+  >;
+  readonly lastId: Statement<{ last: number }, []>;
+  /** Whether any of them has yet to end, or failed where that counts: ids as a JSON array, 1 if it counts. */
+  readonly openParents: Statement<{ n: number }, [string, number]>;
+  /** ids as a JSON array, whether a failure counts, the dependent. */
+  readonly addParents: Statement<never, [string, number, number]>;
+  /** ids as a JSON array. */
+  readonly awaitParents: Statement<never, [string]>;
+}
+
+function prepareFlowStatements(connection: Connection): FlowStatements {
+  const lives = "EXISTS (SELECT 1 FROM _honker_live WHERE id = value)";
+  const failed = `(EXISTS (SELECT 1 FROM _honker_dead WHERE id = value)
+    OR EXISTS (SELECT 1 FROM _honkbun_cancelled WHERE id = value))`;
+  const open = `(${lives} OR (?2 = 1 AND ${failed}))`;
+  return {
+    insert: connection.prepare(
+      `INSERT INTO _honker_live (${COLUMNS}, group_key, unique_key, unique_until_start, unique_until, on_duplicate,
+         is_awaited, group_seq, state)
+       SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+         iif(?10 IS NOT NULL AND ?16 = 'pending', 2 * (${LAST_ID} + 1), NULL),
+         iif(?10 IS NOT NULL AND ?16 = 'pending' AND NOT ${hasRoom("?1", "?10")}, 'blocked', ?16)
+       WHERE ?11 IS NULL OR NOT EXISTS (
+         SELECT 1 FROM _honkbun_unique_windows WHERE queue = ?1 AND unique_key = ?11 AND until > ?17)
+       ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO NOTHING`,
+    ),
+    holder: connection.prepare(
+      `SELECT id, unique_until_start = 1 AND (state = 'processing' OR attempts > 0)
+         AND coalesce(unique_until, 0) <= ?3 AS is_free
+       FROM _honker_live WHERE queue = ?1 AND unique_key = ?2`,
+    ),
+    window: connection.prepare(
+      "SELECT job_id FROM _honkbun_unique_windows WHERE queue = ?1 AND unique_key = ?2",
+    ),
+    freeKey: connection.prepare("UPDATE _honker_live SET unique_key = NULL WHERE id = ?1"),
+    replace: connection.prepare(
+      `UPDATE _honker_live SET payload = ?2, priority = ?3, run_at = ?4, due_ms = ?5, max_attempts = ?6, expires_at = ?7,
+         keep_result = ?8, unique_until_start = ?9, unique_until = ?10, is_awaited = iif(?10 IS NULL, is_awaited, 1),
+         attempts = 0, worker_id = NULL
+       WHERE id = ?1 AND state <> 'processing'`,
+    ),
+    lastId: connection.prepare(`SELECT ${LAST_ID} AS last`),
+    openParents: connection.prepare(`SELECT 1 AS n FROM json_each(?1) WHERE ${open} LIMIT 1`),
+    addParents: connection.prepare(
+      `INSERT INTO _honkbun_dependencies (parent, child, buries, outcome)
+       SELECT value, ?3, ?2, iif(${lives}, 0, 2) FROM json_each(?1) WHERE ${open}`,
+    ),
+    awaitParents: connection.prepare(
+      `UPDATE _honker_live SET is_awaited = 1
+       WHERE id IN (SELECT value FROM json_each(?1)) AND is_awaited IS NOT 1`,
+    ),
+  };
+}
