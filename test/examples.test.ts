@@ -46,6 +46,13 @@ const PRINTED: Record<string, RegExp[]> = {
     /^worker {3}has cleaned up$/m,
     /^worker {3}has stopped$/m,
   ],
+  "thumbnail.ts": [], // a module of the next one
+  "thumbnails.ts": [
+    /^album {4}has 10000 images, and is blocked$/m,
+    /^album {4}1 is done: 9996 thumbnails$/m,
+    /^failed {3}image 1 is no image, image 2501 is no image, image 5001 is no image, image 7501 is no image$/m,
+    /^last {5}100 took \d+ ms each, by the median$/m,
+  ],
   "worker.ts": [
     /^sent {5}to alice@example.com, attempt 1$/m,
     /^sent {5}to busy-bob@example.com, attempt 1$/m,

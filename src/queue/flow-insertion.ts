@@ -48,20 +48,26 @@ function insert(
   now: number,
   waits: boolean,
 ): number | null {
+  const statements = connection.use(prepareFlowStatements);
   const [, , , , due] = values;
-  const { lastInsertRowid, changes } = connection
-    .use(prepareFlowStatements)
-    .insert.run(
-      ...values,
-      group,
-      unique?.key ?? null,
-      unique?.untilStart ? 1 : null,
-      unique?.until ?? null,
-      unique === null ? null : ON_DUPLICATE[unique.onDuplicate],
-      group !== null || waits || unique?.until != null ? 1 : null,
-      waits ? "waiting" : group !== null && due > now ? "joining" : "pending",
-      now,
-    );
+  const isAwaited = group !== null || waits || (unique !== null && unique.until !== null) ? 1 : null;
+  const terms: FlowValues = [
+    unique?.key ?? null,
+    unique?.untilStart ? 1 : null,
+    unique?.until ?? null,
+    unique === null ? null : ON_DUPLICATE[unique.onDuplicate],
+    isAwaited,
+    now,
+  ];
+  const { lastInsertRowid, changes } =
+    group === null && !waits
+      ? statements.insertKeyed.run(...values, ...terms)
+      : statements.insert.run(
+          ...values,
+          ...terms,
+          group,
+          waits ? "waiting" : group !== null && due > now ? "joining" : "pending",
+        );
   return changes === 0 ? null : Number(lastInsertRowid);
 }
 
@@ -128,15 +134,14 @@ function depend(
   if (buries) buryDependents(connection, now, onSwept);
 }
 
+/** Key, until start, until when, on duplicate, whether something follows its end, now in milliseconds. */
+type FlowValues = readonly [string | null, 1 | null, number | null, 1 | 2 | null, 1 | null, number];
+
 interface FlowStatements {
-  /**
-   * The values of COLUMNS, group, key, until start, until when, on duplicate, whether something follows its end, state unless
-   * it is blocked, now in milliseconds.
-   */
-  readonly insert: Statement<
-    never,
-    [...Values, string | null, string | null, 1 | null, number | null, 1 | 2 | null, 1 | null, string, number]
-  >;
+  /** A job with a key and nothing else: the values of COLUMNS, FlowValues. */
+  readonly insertKeyed: Statement<never, [...Values, ...FlowValues]>;
+  /** The values of COLUMNS, FlowValues, group, state unless it is blocked. */
+  readonly insert: Statement<never, [...Values, ...FlowValues, string | null, string]>;
   /** Which job has a key, and whether it has begun and needs it no longer: queue, key, now in milliseconds. */
   readonly holder: Statement<{ id: number; is_free: number }, [string, string, number]>;
   readonly window: Statement<{ job_id: number }, [string, string]>;
@@ -171,16 +176,21 @@ function prepareFlowStatements(connection: Connection): FlowStatements {
   const failed = `(EXISTS (SELECT 1 FROM _honker_dead WHERE id = value)
     OR EXISTS (SELECT 1 FROM _honkbun_cancelled WHERE id = value))`;
   const open = `(${lives} OR (?2 = 1 AND ${failed}))`;
+  const columns = `${COLUMNS}, unique_key, unique_until_start, unique_until, on_duplicate, is_awaited`;
+  const values = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14";
+  const isFree = `NOT EXISTS (
+    SELECT 1 FROM _honkbun_unique_windows WHERE queue = ?1 AND unique_key = ?10 AND until > ?15)`;
+  const orNothing = "ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO NOTHING";
   return {
+    insertKeyed: connection.prepare(
+      `INSERT INTO _honker_live (${columns}) SELECT ${values} WHERE ${isFree} ${orNothing}`,
+    ),
     insert: connection.prepare(
-      `INSERT INTO _honker_live (${COLUMNS}, group_key, unique_key, unique_until_start, unique_until, on_duplicate,
-         is_awaited, group_seq, state)
-       SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-         iif(?10 IS NOT NULL AND ?16 = 'pending', 2 * (${LAST_ID} + 1), NULL),
-         iif(?10 IS NOT NULL AND ?16 = 'pending' AND NOT ${hasRoom("?1", "?10")}, 'blocked', ?16)
-       WHERE ?11 IS NULL OR NOT EXISTS (
-         SELECT 1 FROM _honkbun_unique_windows WHERE queue = ?1 AND unique_key = ?11 AND until > ?17)
-       ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO NOTHING`,
+      `INSERT INTO _honker_live (${columns}, group_key, group_seq, state)
+       SELECT ${values}, ?16,
+         iif(?16 IS NOT NULL AND ?17 = 'pending', 2 * (${LAST_ID} + 1), NULL),
+         iif(?16 IS NOT NULL AND ?17 = 'pending' AND NOT ${hasRoom("?1", "?16")}, 'blocked', ?17)
+       WHERE (?10 IS NULL OR ${isFree}) ${orNothing}`,
     ),
     holder: connection.prepare(
       `SELECT id, unique_until_start = 1 AND (state = 'processing' OR attempts > 0)
