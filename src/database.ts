@@ -9,7 +9,7 @@ import { Emitter, type Events, type Subscription } from "./events.ts";
 import { duration, readOptions, type Retention, retention } from "./options.ts";
 import type { InferInput, InferOutput, Schema } from "./payload.ts";
 import type { ListenOptions, Notification } from "./pubsub/listener.ts";
-import { Pruning } from "./pubsub/pruning.ts";
+import { pruning } from "./pubsub/pruning.ts";
 import { PubSub } from "./pubsub/pubsub.ts";
 import type { Job } from "./queue/job.ts";
 import { Outbox } from "./queue/outbox.ts";
@@ -18,7 +18,11 @@ import { type QueueOptions, type QueueSchemas, readQueueOptions } from "./queue/
 import { Queue } from "./queue/queue.ts";
 import type { Worker, WorkOptions } from "./queue/work-options.ts";
 import type { Source } from "./source.ts";
+import type { Connection } from "./sqlite/connection.ts";
 import { Pool } from "./sqlite/pool.ts";
+import { type StreamContext, streamContext } from "./stream/stream-context.ts";
+import { readStreamOptions, type StreamOptions, type StreamSchemas } from "./stream/stream-options.ts";
+import { Stream } from "./stream/stream.ts";
 import type { TaskOptions, TaskSchemas } from "./task/task-options.ts";
 import { Task, type TaskHandler } from "./task/task.ts";
 import { Tasks } from "./task/tasks.ts";
@@ -87,6 +91,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #pubsub: PubSub;
   readonly #queues: QueueContext;
   readonly #tasks: Tasks;
+  readonly #streams: StreamContext;
   #isClosing = false;
 
   /** @internal */
@@ -116,11 +121,12 @@ export class Honkbun implements Disposable, AsyncDisposable {
       this.#pool,
       this.#hub,
       clock,
-      new Pruning(this.#pool, clock, keep, report),
+      pruning(this.#pool, clock, keep, (error) => report(error, "pruning of notifications")),
       report,
     );
     this.#queues = queueContext(this.#pool, this.#hub, clock, this.#emitter);
     this.#tasks = new Tasks(this.#queues);
+    this.#streams = streamContext(this.#pool, this.#hub, clock, report);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -195,6 +201,19 @@ export class Honkbun implements Disposable, AsyncDisposable {
   }
 
   /**
+   * A durable topic of events, typed by a schema or a type argument. Keeps no registry: the options belong to the handle.
+   * @throws TypeError, RangeError
+   */
+  stream<S extends Schema>(
+    topic: string,
+    options: StreamOptions & { readonly schema: S },
+  ): Stream<InferInput<S>, InferOutput<S>>;
+  stream<E = unknown>(topic: string, options?: StreamOptions): Stream<E, E>;
+  stream(topic: string, options?: StreamOptions & StreamSchemas): Stream<unknown> {
+    return new Stream(this.#streams, this.#queues, topic, readStreamOptions(options));
+  }
+
+  /**
    * Sends a notification to all who listen on the channel, in every process, once it is committed. Returns its id.
    * @throws PayloadError, TypeError, BusyError, TransactionRequiredError, AmbiguousTransactionError
    */
@@ -248,7 +267,10 @@ export class Honkbun implements Disposable, AsyncDisposable {
             () => deadline.resolve(),
             Math.min(toMilliseconds(timeout, "shutdown: timeout"), LONGEST_TIMER),
           );
-    await Promise.all(this.#queues.loops.all.map((loop) => loop.drain(deadline.promise)));
+    await Promise.all([
+      this.#streams.feed.stopAll(),
+      ...this.#queues.loops.all.map((loop) => loop.drain(deadline.promise)),
+    ]);
     clearTimeout(timer);
     this.close();
   }
@@ -264,7 +286,10 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#isClosing = true;
     this.#pubsub.close();
     const { loops, report } = this.#queues;
-    loops.close(this.#pool, new ClosedError("this honkbun handle was closed"), report);
+    const { feed } = this.#streams;
+    const last = feed.hasUnsaved ? (connection: Connection) => feed.saveAll(connection) : undefined;
+    loops.close(this.#pool, new ClosedError("this honkbun handle was closed"), report, last);
+    feed.endAll();
     this.#queues.watches.endAll();
     this.#hub.close();
     this.#pool.close();

@@ -106,6 +106,18 @@ export class LaggedError extends HonkbunError {
   }
 }
 
+/** Events were trimmed before this consumer could read them. */
+export class OffsetTrimmedError extends HonkbunError {
+  readonly code = "HONKBUN_OFFSET_TRIMMED";
+  /** Events of the topic up to this offset are gone. */
+  readonly through: number;
+
+  constructor(message: string, through: number) {
+    super(message);
+    this.through = through;
+  }
+}
+
 /** The job was cancelled, here or in another process: the reason of `job.signal`, and of a wait for its result. */
 export class JobCancelledError extends HonkbunError {
   readonly code = "HONKBUN_JOB_CANCELLED";

@@ -13,6 +13,7 @@ export {
   JobFailedError,
   JobSettledError,
   LaggedError,
+  OffsetTrimmedError,
   PayloadError,
   ResultNotKeptError,
   TransactionRequiredError,
@@ -27,6 +28,7 @@ export type { EnqueueOptions } from "./queue/enqueue-options.ts";
 export type { DeadJob } from "./queue/dead-letters.ts";
 export type { Job } from "./queue/job.ts";
 export type { JobInfo, JobState } from "./queue/job-info.ts";
+export type { Limits } from "./queue/limits.ts";
 export type { Queue } from "./queue/queue.ts";
 export type { ClaimOptions, QueueOptions } from "./queue/queue-options.ts";
 export type { Outbox } from "./queue/outbox.ts";
@@ -35,6 +37,12 @@ export type { Worker, WorkOptions } from "./queue/work-options.ts";
 export type { Running } from "./running.ts";
 export type { SignalOption } from "./signal.ts";
 export type { Source } from "./source.ts";
+export type { StreamEvent } from "./stream/event.ts";
+export type { StreamGroup } from "./stream/group.ts";
+export type { Position } from "./stream/position.ts";
+export type { StreamOptions } from "./stream/stream-options.ts";
+export type { Stream } from "./stream/stream.ts";
+export type { StreamSource } from "./stream/subscription.ts";
 export type { TaskJob } from "./task/task-job.ts";
 export type { TaskOptions } from "./task/task-options.ts";
 export type { TaskRun } from "./task/task-run.ts";

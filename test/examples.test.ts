@@ -26,6 +26,11 @@ const PRINTED: Record<string, RegExp[]> = {
     /^watch {3}archive.csv: completed /m,
     /^queue {3}{"ready":0,"delayed":0,"processing":0,"blocked":0,"completed":4,"dead":0}$/m,
   ],
+  "ledger.ts": [
+    /^balance {2}alice 167, bob 333$/m,
+    /^rebuilt {2}alice 501, bob 999$/m,
+    /^receipts alice 334, bob 666$/m,
+  ],
   "outbox.ts": [
     /^shop {5}mallory's order is rolled back: card declined$/m,
     /^outbox {3}job 1 will be tried again: Error: the partner answered 503$/m,
@@ -36,6 +41,10 @@ const PRINTED: Record<string, RegExp[]> = {
     /^mailer {2}job 10: e-mail to customer-10@example.com, [\d.]+ ms after it was enqueued$/m,
     /^shop {4}order 11 is rolled back \(card declined\), and so is its e-mail$/m,
     /^shop {4}commit to mailer: median [\d.]+ ms, slowest [\d.]+ ms$/m,
+  ],
+  "sse.ts": [
+    /^browser {2}2 {"text":"first"}\nbrowser {2}3 {"text":"second"}\nbrowser {2}has lost its connection$/m,
+    /^browser {2}4 {"text":"third"}\nbrowser {2}5 {"text":"fourth"}\nbrowser {2}6 {"text":"fifth"}$/m,
   ],
   "tasks.ts": [
     /^main {5}report.txt has 1000 words$/m,

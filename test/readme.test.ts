@@ -96,6 +96,8 @@ describe("README", () => {
       ...methods("database.ts"),
       ...["queue", "job", "dead-letters", "outbox"].flatMap((file) => methods(`queue/${file}.ts`)),
       ...["task", "task-run"].flatMap((file) => methods(`task/${file}.ts`)),
+      ...["stream", "group"].flatMap((file) => methods(`stream/${file}.ts`)),
+      ...["stream-options", "processor"].flatMap((file) => options(`stream/${file}.ts`)),
       ...["queue", "enqueue", "flow", "work", "wait"].flatMap((file) => options(`queue/${file}-options.ts`)),
       ...options("queue/limits.ts"),
       ...options("task/task-options.ts"),

@@ -8,6 +8,7 @@ import { deserialize, serialize } from "../payload.ts";
 import type { Source } from "../source.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { TxOption } from "../transaction-option.ts";
+import type { Upkeep } from "../upkeep.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
 import {
   CallbackListener,
@@ -18,7 +19,6 @@ import {
   NotificationSource,
   type Row,
 } from "./listener.ts";
-import type { Pruning } from "./pruning.ts";
 import { type Head, preparePubSubStatements } from "./statements.ts";
 
 /** Rows read per query, and per turn of the event loop. */
@@ -36,7 +36,7 @@ export class PubSub implements Feed, ListenerHost {
   readonly #pool: Pool;
   readonly #hub: WakeHub;
   readonly #clock: Clock;
-  readonly #pruning: Pruning;
+  readonly #pruning: Upkeep;
   readonly report: (error: unknown, where: string) => void;
   readonly #listeners = new Map<string, Set<Listener>>();
   #count = 0;
@@ -47,7 +47,7 @@ export class PubSub implements Feed, ListenerHost {
     pool: Pool,
     hub: WakeHub,
     clock: Clock,
-    pruning: Pruning,
+    pruning: Upkeep,
     report: (error: unknown, where: string) => void,
   ) {
     this.#pool = pool;

@@ -54,12 +54,19 @@ export class ClaimLoops implements Feed {
     this.#running.add(loop);
   }
 
-  /** Ends all at once; nothing will be claimed by this handle any more. */
-  close(pool: Pool, reason: Error, report: (error: unknown, where: string) => void): void {
-    const leave = this.#liveness.hasToLeave
-      ? (connection: Connection) => this.#liveness.leave(connection)
-      : undefined;
-    this.endNow(this.all, pool, reason, report, leave);
+  /** Ends all at once; nothing will be claimed by this handle any more. `last` is written together with what that leaves. */
+  close(
+    pool: Pool,
+    reason: Error,
+    report: (error: unknown, where: string) => void,
+    last?: (connection: Connection) => void,
+  ): void {
+    const { hasToLeave } = this.#liveness;
+    const write = (connection: Connection): void => {
+      last?.(connection);
+      if (hasToLeave) this.#liveness.leave(connection);
+    };
+    this.endNow(this.all, pool, reason, report, last !== undefined || hasToLeave ? write : undefined);
   }
 
   /** Ends loops at once, and writes what becomes of the jobs that they hold; waits for the write lock to do so. */

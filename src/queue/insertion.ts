@@ -1,5 +1,6 @@
 import type { JobEvent } from "../events.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { SharedWrite } from "../sqlite/shared-write.ts";
 import type { WriteGroup } from "../sqlite/write-group.ts";
 import { collectSwept, type Failure, type OnSwept, type Swept } from "./burial.ts";
 import { insertFlow, tryInsertFlow } from "./flow-insertion.ts";
@@ -38,59 +39,25 @@ export function insertJobs(connection: Connection, jobs: readonly NewJob[], onSw
   return ids;
 }
 
-interface Batch {
-  readonly jobs: NewJob[];
-  /** Null when they cannot be stored together. */
-  readonly inserted: Promise<readonly number[] | null>;
-}
-
 /** Stores jobs of all queues that come in one tick together, in one transaction. */
 export class SharedInsertion {
-  readonly #group: WriteGroup;
+  readonly #writes: SharedWrite<NewJob, { readonly id: number; readonly swept: readonly Swept[] }>;
   readonly #emit: (event: Failure, job: JobEvent) => void;
-  #batch: Batch | undefined;
 
   constructor(group: WriteGroup, emit: (event: Failure, job: JobEvent) => void) {
-    this.#group = group;
     this.#emit = emit;
+    this.#writes = new SharedWrite(group, (connection, jobs) => {
+      const { list: swept, onSwept } = collectSwept();
+      const ids = insertJobs(connection, jobs, onSwept);
+      return ids.map((id, index) => ({ id, swept: index === 0 ? swept : [] }));
+    });
   }
 
   /** Resolves with the job's id once it is committed. */
   async insert(job: NewJob): Promise<number> {
-    this.#batch ??= this.#begin();
-    const { jobs, inserted } = this.#batch;
-    const index = jobs.push(job) - 1;
-    const ids = await inserted;
-    // Each by itself, so that none fails but those that cannot be stored.
-    return ids?.[index] ?? this.#write((connection, onSwept) => insertJob(connection, job, onSwept).id);
-  }
-
-  async #write<T>(insert: (connection: Connection, onSwept: OnSwept) => T): Promise<T> {
-    let swept: readonly Swept[] = [];
-    const result = await this.#group.write((connection) => {
-      const { list, onSwept } = collectSwept();
-      swept = list;
-      return insert(connection, onSwept);
-    });
-    for (const { event, job } of swept) this.#emit(event, job);
-    return result;
-  }
-
-  #begin(): Batch {
-    const jobs: NewJob[] = [];
-    // What comes once it has begun, or failed to, is for the next transaction.
-    const close = (): void => {
-      if (this.#batch === batch) this.#batch = undefined;
-    };
-    const inserted = this.#write((connection, onSwept) => {
-      close();
-      return insertJobs(connection, jobs, onSwept);
-    }).catch(() => {
-      close();
-      return null;
-    });
-    const batch = { jobs, inserted };
-    return batch;
+    const { id, swept } = await this.#writes.add(job);
+    for (const one of swept) this.#emit(one.event, one.job);
+    return id;
   }
 }
 

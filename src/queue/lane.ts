@@ -12,6 +12,8 @@ export interface Lane<J extends Job<unknown> = Job<unknown>> {
   readonly queue: string;
   /** Claims up to `count` jobs, of which so many can be started at once; on a connection that is inside a transaction. */
   claim(connection: Connection, count: number, startable: number): Claimed;
+  /** Whether a claim would find more than what is in the queue by now. */
+  hasMore?(connection: Connection): boolean;
   /** Reads one that was claimed. */
   read(row: LiveRow, claim: Claim): Read<J>;
   /** Where handlers cannot be called at any time: makes ready to run this job. Rejects when that fails. */

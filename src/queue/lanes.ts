@@ -40,6 +40,10 @@ export class OpenLane implements Waiter {
     this.#wake();
   }
 
+  hasMore(connection: Connection): boolean {
+    return this.lane.hasMore?.(connection) ?? false;
+  }
+
   /** Something is wrong with its claims: it is tried again after a while. */
   pause(): void {
     this.isWaiting = true;

@@ -1,4 +1,5 @@
 import type { Clock } from "../clock.ts";
+import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
 import { readStanding } from "./admission.ts";
@@ -8,6 +9,8 @@ import { nextDeadline } from "./operations.ts";
 export interface Waiter {
   /** Called once per wait, in a later turn: try to claim, and wait again if there was nothing. */
   ready(): void;
+  /** Whether a claim would find more than what is in the queue by now. */
+  hasMore?(connection: Connection): boolean;
 }
 
 /** Wakes the claim loops of all queues: on a look, each queue that is waited for is asked once when it is next due. */
@@ -85,7 +88,10 @@ export class ReadyFeed implements Feed {
 
   #isReady(queue: string, entry: Entry): boolean {
     const now = this.#clock();
-    entry.deadline = this.#pool.readCommitted((connection) => nextDeadline(connection, queue, now));
+    entry.deadline = this.#pool.readCommitted((connection) => {
+      for (const waiter of entry.waiters) if (waiter.hasMore?.(connection)) return now;
+      return nextDeadline(connection, queue, now);
+    });
     return entry.deadline <= now;
   }
 }

@@ -11,6 +11,7 @@ import {
   OWN_TABLES,
   QUEUE_TABLES,
 } from "./schema.ts";
+import { STREAM_TABLES } from "./stream-schema.ts";
 import { finishTransaction, prepareTransactionStatements } from "./transaction.ts";
 
 /** Each runs once per file, in order, all that are missing in one transaction. What has been released is never edited. */
@@ -29,6 +30,7 @@ const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
     addLiveColumns(connection, FLOW_COLUMNS);
     connection.execute(FLOW_TABLES);
     connection.execute(FLOW_TRIGGERS);
+    connection.execute(STREAM_TABLES);
   },
 ];
 

@@ -119,6 +119,11 @@ export class Pool {
     return this.#guarded(() => this.writer.transaction(fn));
   }
 
+  /** The same for loops, which wait for nothing: null when that cannot be now. */
+  tryTransaction<T>(fn: (tx: Database) => T): { readonly result: T } | null {
+    return this.#guarded(() => this.writer.tryTransaction(fn));
+  }
+
   /** Whether a write with this option goes to the application's connection, joining `db.transaction` where one is open. */
   isOwn(tx: Database | undefined): tx is undefined {
     return tx === undefined || (this.writer.inTransaction && tx === this.writer.connection.handle);

@@ -3,7 +3,7 @@ import type { Database } from "bun:sqlite";
 import { show } from "../duration.ts";
 import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
 import { isThenable } from "../thenable.ts";
-import type { LockWait } from "./busy.ts";
+import { isBusy, type LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
 import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
 
@@ -71,30 +71,47 @@ export class Writer {
    */
   transaction<T>(fn: (tx: Database) => T): T {
     if (typeof fn !== "function") throw new TypeError(`transaction: fn must be a function, got ${show(fn)}`);
-    const nested = this.#depth > 0;
-    if (nested) this.#assertStillOpen();
-    else {
-      this.#assertNoTransaction();
-      const { begin } = this.connection.use(prepareTransactionStatements);
-      this.#wait.run(() => begin.run());
+    if (this.#depth > 0) {
+      this.#assertStillOpen();
+      return this.#run(fn, inSavepoint);
     }
-    const mark = this.#consequences.length;
-    const end = nested ? inSavepoint : finishTransaction;
-    this.#depth++;
-    let result: T;
+    this.#assertNoTransaction();
+    const { begin } = this.connection.use(prepareTransactionStatements);
+    this.#wait.run(() => begin.run());
+    return this.#runOutermost(fn);
+  }
+
+  /** Runs `fn` in a transaction of its own, unless the lock is taken, or the handle inside a transaction: then null. */
+  tryTransaction<T>(fn: (tx: Database) => T): { readonly result: T } | null {
+    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
+    if (this.isOccupied) return null;
     try {
-      result = end(this.connection, () => this.#call(fn));
+      this.connection.use(prepareTransactionStatements).begin.run();
+    } catch (error) {
+      if (isBusy(error)) return null;
+      throw error;
+    }
+    return { result: this.#runOutermost(fn) };
+  }
+
+  #runOutermost<T>(fn: (tx: Database) => T): T {
+    const result = this.#run(fn, finishTransaction);
+    this.#committed();
+    for (const { committed } of this.#consequences.splice(0)) committed?.();
+    return result;
+  }
+
+  #run<T>(fn: (tx: Database) => T, end: (connection: Connection, work: () => T) => T): T {
+    const mark = this.#consequences.length;
+    this.#depth++;
+    try {
+      return end(this.connection, () => this.#call(fn));
     } catch (error) {
       for (const { rolledBack } of this.#consequences.splice(mark).reverse()) rolledBack?.();
       throw error;
     } finally {
       this.#depth--;
     }
-    if (!nested) {
-      this.#committed();
-      for (const { committed } of this.#consequences.splice(0)) committed?.();
-    }
-    return result;
   }
 
   /** Waits for the end of the open transaction; without one, what was written is committed already. */
