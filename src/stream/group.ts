@@ -23,6 +23,7 @@ import { Delivery, type StoredDelivery, toDelivery, toRow } from "./delivery.ts"
 import { type StreamEvent, toEvent, toStoredEvent } from "./event.ts";
 import { prepareGroupStatements } from "./group-statements.ts";
 import type { EventRow } from "./statements.ts";
+import { trimmedError, trimmedThrough } from "./trimming.ts";
 
 /** Events that are handed on at once at least, and how many may wait for others of their keys before no more are. */
 const PORTION = 50;
@@ -216,6 +217,7 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     const claimed = this.#claiming.claim(connection, request);
     const left = (claimed.isLimited ? Math.min(count, startable) : count) - claimed.rows.length;
     if (left === 0 || !this.hasMore(connection)) return claimed;
+    const lost = this.#passOver(connection);
     this.#handOn(connection, Math.max(left, PORTION));
     const more = this.#claiming.claim(connection, {
       ...request,
@@ -230,6 +232,8 @@ class GroupLane<E> implements Lane<Delivery<E>> {
       report: () => {
         claimed.report();
         more.report();
+        if (lost !== undefined)
+          this.#context.report(lost, `group ${this.#terms.name} of ${this.#terms.topic}`);
       },
     };
   }
@@ -251,6 +255,17 @@ class GroupLane<E> implements Lane<Delivery<E>> {
 
   timeout(): number | undefined {
     return this.#terms.work.timeout;
+  }
+
+  /** Events may have been trimmed that were not handed on: the group goes on after them, and that is told. */
+  #passOver(connection: Connection): Error | undefined {
+    const { topic, name } = this.#terms;
+    const { handedOn, advance } = connection.use(prepareGroupStatements);
+    const offset = handedOn.get(topic, name)?.offset ?? 0;
+    const through = trimmedThrough(connection, topic);
+    if (through <= offset) return undefined;
+    advance.run(topic, name, through);
+    return trimmedError(topic, offset, through);
   }
 
   #handOn(connection: Connection, count: number): void {

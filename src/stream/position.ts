@@ -1,6 +1,7 @@
 import { show } from "../duration.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { prepareStreamStatements } from "./statements.ts";
+import { trimmedThrough } from "./trimming.ts";
 
 /** Where to read a stream from: all that is there, only what comes, after an offset, or from a time on. */
 export type Position = "start" | "end" | number | Date;
@@ -18,8 +19,8 @@ export function assertPosition(value: unknown, option: string): asserts value is
 
 /** The offset after which to read. */
 export function resolvePosition(connection: Connection, topic: string, position: Position): number {
-  const { lastOffset, trimmed } = connection.use(prepareStreamStatements);
-  if (position === "start") return trimmed.get(topic)?.offset ?? 0;
+  const { lastOffset } = connection.use(prepareStreamStatements);
+  if (position === "start") return trimmedThrough(connection, topic);
   if (position === "end") return lastOffset.get()?.offset ?? 0;
   if (typeof position === "number") return position;
   return before(connection, topic, Math.floor(position.getTime() / 1_000));

@@ -12,7 +12,7 @@ import type { Follower } from "./feed.ts";
 import { type Position, resolvePosition } from "./position.ts";
 import { type EventRow, prepareStreamStatements } from "./statements.ts";
 import type { StreamContext } from "./stream-context.ts";
-import { trimmedError } from "./subscription.ts";
+import { trimmedError, trimmedThrough } from "./trimming.ts";
 
 /** Events of one transaction at most, and milliseconds after which it takes no further one. */
 const BATCH = 200;
@@ -150,10 +150,10 @@ export class Processor<E> implements Running, Follower {
   #batch(tx: Tx): boolean {
     const { context, topic, schema, consumer, handler, from } = this.#host;
     const { connection } = context.pool.writer;
-    const { saved, page, trimmed, seek } = connection.use(prepareStreamStatements);
+    const { saved, page, seek } = connection.use(prepareStreamStatements);
     const stored = saved.get(topic, consumer);
     const position = stored?.offset ?? resolvePosition(connection, topic, from);
-    const through = trimmed.get(topic)?.offset ?? 0;
+    const through = trimmedThrough(connection, topic);
     if (through > position) throw trimmedError(topic, position, through);
     const rows = page.all(topic, position, position < this.#suspect ? 1 : BATCH);
     let last = position;

@@ -31,7 +31,6 @@ export interface StreamStatements {
   /** Topics that have events after an offset, in order, at most so many events. */
   readonly heads: Statement<{ offset: number; topic: string }, [number, number]>;
   readonly saved: Statement<{ offset: number }, [string, string]>;
-  readonly trimmed: Statement<{ offset: number }, [string]>;
   /** Saves an offset unless a larger one is saved: name, topic, offset, the last seek that the consumer knows of. */
   readonly save: Statement<never, [string, string, number, number]>;
   readonly seek: Statement<never, [string, string, number]>;
@@ -68,7 +67,6 @@ export function prepareStreamStatements(connection: Connection): StreamStatement
       "SELECT offset, topic FROM _honker_stream WHERE offset > ?1 ORDER BY offset LIMIT ?2",
     ),
     saved: connection.prepare("SELECT offset FROM _honker_stream_consumers WHERE topic = ?1 AND name = ?2"),
-    trimmed: connection.prepare("SELECT trimmed_through AS offset FROM _honkbun_streams WHERE topic = ?1"),
     save: connection.prepare(
       `INSERT INTO _honker_stream_consumers (name, topic, offset) SELECT ?1, ?2, ?3
        WHERE NOT EXISTS (SELECT 1 FROM _honkbun_stream_seeks WHERE topic = ?2 AND name = ?1 AND seq > ?4)

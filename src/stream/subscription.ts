@@ -1,4 +1,4 @@
-import { OffsetTrimmedError, PayloadError } from "../errors.ts";
+import { PayloadError } from "../errors.ts";
 import { callListener } from "../events.ts";
 import type { Schema } from "../payload.ts";
 import { PushSource, type Source } from "../source.ts";
@@ -8,6 +8,7 @@ import { resolvePosition } from "./position.ts";
 import { type EventRow, prepareStreamStatements } from "./statements.ts";
 import type { StreamContext } from "./stream-context.ts";
 import type { SubscribeOptions } from "./stream-options.ts";
+import { trimmedError, trimmedThrough } from "./trimming.ts";
 
 /** Rows that are read at once. */
 const PAGE = 500;
@@ -184,13 +185,13 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     const { key } = this.#options;
     if (this.isEnded || !feed.isSettled) return false;
     const { rows, trimmed } = pool.readCommitted((connection) => {
-      const { page, pageOfKey, trimmed: through } = connection.use(prepareStreamStatements);
+      const { page, pageOfKey } = connection.use(prepareStreamStatements);
       return {
         rows:
           key === undefined
             ? page.all(this.topic, this.#position, PAGE)
             : pageOfKey.all(this.topic, key, this.#position, PAGE),
-        trimmed: through.get(this.topic)?.offset ?? 0,
+        trimmed: trimmedThrough(connection, this.topic),
       };
     });
     if (trimmed > this.#position) {
@@ -256,12 +257,4 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
       this.#isSaving = false;
     }
   }
-}
-
-export function trimmedError(topic: string, position: number, through: number): OffsetTrimmedError {
-  return new OffsetTrimmedError(
-    `events of ${topic} after offset ${position} were trimmed, through ${through}, before this consumer could read them; ` +
-      "give onTrimmed to go on with what is left, or seek",
-    through,
-  );
 }

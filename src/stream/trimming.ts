@@ -1,4 +1,5 @@
 import { toUnixSeconds } from "../clock.ts";
+import { OffsetTrimmedError } from "../errors.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 
 /** Events that are looked at, and deleted, in one transaction at most. */
@@ -38,7 +39,22 @@ export function trimPortion(
   return count;
 }
 
+/** Events of the topic up to this offset are gone. */
+export function trimmedThrough(connection: Connection, topic: string): number {
+  return connection.use(prepareTrimStatements).trimmed.get(topic)?.offset ?? 0;
+}
+
+/** What a consumer is told that was at `position`. */
+export function trimmedError(topic: string, position: number, through: number): OffsetTrimmedError {
+  return new OffsetTrimmedError(
+    `events of ${topic} after offset ${position} were trimmed, through ${through}, before this consumer could read them; ` +
+      "give onTrimmed to go on with what is left, or seek",
+    through,
+  );
+}
+
 interface TrimStatements {
+  readonly trimmed: Statement<{ offset: number }, [string]>;
   /** The newest event that is too much: topic, how many may stay. */
   readonly surplus: Statement<{ offset: number }, [string, number]>;
   /** How far the slowest consumer or group is. */
@@ -50,6 +66,7 @@ interface TrimStatements {
 
 function prepareTrimStatements(connection: Connection): TrimStatements {
   return {
+    trimmed: connection.prepare("SELECT trimmed_through AS offset FROM _honkbun_streams WHERE topic = ?1"),
     surplus: connection.prepare(
       "SELECT offset FROM _honker_stream WHERE topic = ?1 ORDER BY offset DESC LIMIT 1 OFFSET ?2",
     ),

@@ -188,6 +188,22 @@ describe("a group", () => {
     await member.stop();
   });
 
+  test("goes on after events that were trimmed past it, and says so", async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    const first = stream.group("g").work(() => {});
+    await first.stop();
+    stream.publishMany(numbers(10));
+    stream.trim({ maxCount: 3 }, { pastConsumers: true });
+    const errors: unknown[] = [];
+    db.on("error", ({ error, where }) => void errors.push([(error as { code?: string }).code, where]));
+    const seen: number[] = [];
+    const member = stream.group("g").work(({ payload }) => void seen.push(payload));
+    await eventually(() => seen.length === 3, "the others are handled");
+    expect(errors).toEqual([["HONKBUN_OFFSET_TRIMMED", "group g of t"]]);
+    await member.stop();
+  });
+
   test("is not held up by an event that does not fit the schema", async () => {
     using db = database({ file: true });
     db.stream<unknown>("t").publishMany([1, "x", 3]);
