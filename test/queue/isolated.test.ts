@@ -337,7 +337,7 @@ describe("a thread that crashes", () => {
     const innocent = ids.filter((id) => queue.get(id)?.state === "dead" && queue.get(id)?.progress === null);
     expect(innocent).toEqual([]);
     expect(worker.running).toBe(0);
-  });
+  }, 30_000);
 
   test("leaves what it has claimed by itself to others at once", async () => {
     using folder = new Folder();
@@ -506,6 +506,7 @@ describe("a worker with isolated handlers", () => {
   });
 
   test("starts no more threads when those that are to end do not, and says so", async () => {
+    using folder = new Folder();
     using db = database({ file: true });
     const queue = scripted(db, { maxAttempts: 1 });
     const errors = reported(db);
@@ -513,7 +514,7 @@ describe("a worker with isolated handlers", () => {
     for (let n = 0; n < 2; n++) {
       const id = queue.enqueue([
         { do: "progress", value: 1 },
-        { do: "block", ms: 4_000 },
+        { do: "block until", file: folder.file("go") },
       ]);
       await eventually(() => queue.get(id)?.progress === 1, "it is blocked");
       db.clock.advance("30s");
@@ -524,9 +525,10 @@ describe("a worker with isolated handlers", () => {
     await eventually(() => errors.length > 0, "it is reported");
     expect(errors[0]?.error).toMatchObject({ message: expect.stringContaining("2 threads of") });
     await eventually(() => queue.get(id)?.attempts === 0, "it is given back");
+    writeFileSync(folder.file("go"), "");
     await within(queue.waitResult(id), "it runs once they have ended");
     await worker.stop();
-  }, 20_000);
+  }, 30_000);
 
   test("gives back what runs when it is stopped in a hurry, and when it is closed", async () => {
     for (const how of ["stop", "close"] as const) {
