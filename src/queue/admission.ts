@@ -1,5 +1,5 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { ACTIVE, hasRoom, LAST_ID, UNJOINED } from "../sqlite/flow-schema.ts";
+import { ACTIVE, hasRoom, nextSeq, UNJOINED } from "../sqlite/flow-schema.ts";
 import type { Kept } from "./limits.ts";
 
 // Which jobs of a queue may start now, as far as that does not depend on the jobs alone.
@@ -53,7 +53,7 @@ export function readStanding(connection: Connection, queue: string, now: number)
   };
 }
 
-/** Whether more than one worker's own slots say how many of its jobs run: then none are claimed ahead of their turn. */
+/** Whether the queue itself says how many of its jobs run, or which: then none are claimed ahead of their turn. */
 export function isLimited({ concurrency, rate, hasGroups, hasUnjoined }: Standing): boolean {
   return concurrency !== null || rate !== null || hasGroups || hasUnjoined;
 }
@@ -82,7 +82,8 @@ export function admitsAt(connection: Connection, queue: string, standing: Standi
   const { rate } = standing;
   if (rate === null || startedWithin(connection, queue, rate, now) < rate.limit) return 0;
   const { firstStart } = connection.use(prepareAdmissionStatements);
-  return (firstStart.get(queue, now - rate.per)?.at ?? now) + rate.per;
+  const first = firstStart.get(queue, now - rate.per)?.at ?? now;
+  return Math.min(first, now) + rate.per;
 }
 
 /** Jobs were started: they count for the rate. */
@@ -93,7 +94,9 @@ export function noteStarts(
   count: number,
   now: number,
 ): void {
-  if (rate === null || count === 0) return;
+  if (rate === null) return;
+  followClock(connection, queue, rate, now);
+  if (count === 0) return;
   const { addStarts, forgetStarts } = connection.use(prepareAdmissionStatements);
   addStarts.run(queue, now, count);
   forgetStarts.run(queue, now - rate.per);
@@ -105,18 +108,21 @@ export function joinGroups(connection: Connection, queue: string, now: number): 
   for (const { id, group_key } of unjoined.all(queue, now, PORTION)) join.run(id, queue, group_key);
 }
 
-/** How many were started in the time of the rate that ends now. */
+/** How many were started in the time of the rate that ends now. What a clock that was ahead has noted is as of now. */
 function startedWithin(connection: Connection, queue: string, { per }: Rate, now: number): number {
+  const { lastStart, started } = connection.use(prepareAdmissionStatements);
+  const last = lastStart.get(queue);
+  return last === null ? 0 : (started.get(queue, Math.max(last.at, now) - per)?.n ?? 0);
+}
+
+/** After the clock was set back, what was started last is noted as started now. */
+function followClock(connection: Connection, queue: string, { per }: Rate, now: number): void {
   const { lastStart, started, dropLater, addStarts } = connection.use(prepareAdmissionStatements);
   const last = lastStart.get(queue);
-  if (last === null) return 0;
-  if (last.at > now) {
-    // The clock was set back. What was started last is taken as started now.
-    const count = started.get(queue, last.at - per)?.n ?? 0;
-    dropLater.run(queue, now);
-    addStarts.run(queue, now, count);
-  }
-  return started.get(queue, now - per)?.n ?? 0;
+  if (last === null || last.at <= now) return;
+  const count = started.get(queue, last.at - per)?.n ?? 0;
+  dropLater.run(queue, now);
+  addStarts.run(queue, now, count);
 }
 
 interface StandingRow {
@@ -195,7 +201,7 @@ function prepareAdmissionStatements(connection: Connection): AdmissionStatements
        ORDER BY due, id LIMIT ?3`,
     ),
     join: connection.prepare(
-      `UPDATE _honker_live SET group_seq = 2 * ${LAST_ID} + 1, is_awaited = 1,
+      `UPDATE _honker_live SET group_seq = ${nextSeq("?2", "?3")}, is_awaited = 1,
          state = iif(${hasRoom("?2", "?3")}, 'pending', 'blocked')
        WHERE id = ?1`,
     ),

@@ -12,8 +12,8 @@ export interface ClaimLoop {
   drain(deadline: Promise<void>): Promise<void>;
   /** Nothing can be claimed any more, and nothing written. */
   fail(error: Error): void;
-  /** Somebody has committed. What is claimed ahead of a queue that is paused is given back. */
-  heedPause(isPaused: (queue: string) => boolean): void;
+  /** Somebody has committed. What is claimed ahead of a queue that is paused or limited by now is given back. */
+  heedLimits(mayKeepAhead: (queue: string) => boolean): void;
   /** Ends at once. What is held is left by the two calls below. */
   end(): void;
   /** Writes what becomes of the jobs that are still held. */
@@ -108,7 +108,7 @@ export class ClaimLoops implements Feed {
   }
 
   collect(): boolean {
-    for (const loop of this.#running) loop.heedPause((queue) => this.feed.isPaused(queue));
+    for (const loop of this.#running) loop.heedLimits((queue) => this.feed.mayKeepAhead(queue));
     return false; // the feeds above see to the rest
   }
 

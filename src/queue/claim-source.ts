@@ -60,8 +60,8 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     for (const job of this.#stillHeld()) job.giveBackOn(connection);
   }
 
-  heedPause(isPaused: (queue: string) => boolean): void {
-    if (this.#ahead.length > 0 && isPaused(this.#host.name)) void this.#giveBackAhead();
+  heedLimits(mayKeepAhead: (queue: string) => boolean): void {
+    if (this.#ahead.length > 0 && !mayKeepAhead(this.#host.name)) void this.#giveBackAhead();
   }
 
   left(reason: Error): void {

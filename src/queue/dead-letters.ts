@@ -10,6 +10,7 @@ import { standInFor } from "./flow-insertion.ts";
 import type { UniqueTerms } from "./flow-options.ts";
 import { readErrors, withLastError } from "./job-info.ts";
 import type { Values } from "./new-job.ts";
+import { forgetHistory } from "./operations.ts";
 
 /** A job that was buried. */
 export interface DeadJob<P> {
@@ -124,10 +125,15 @@ function reviveKeyed(connection: Connection, job: KeyedRow, now: number, keepRes
     job.keep_result ?? keepResult,
   ];
   for (;;) {
-    const isRevived = reviveOne.run(id, seconds, now, keepResult).changes > 0;
-    if (!isRevived && standInFor(connection, values, unique, now) === null) continue; // the key is free now
-    if (!isRevived && unique.onDuplicate === "keep") return false;
+    if (reviveOne.run(id, seconds, now, keepResult).changes > 0) {
+      removeOne.run(id);
+      return true;
+    }
+    const other = standInFor(connection, values, unique, now);
+    if (other === null) continue; // the key is free now
+    if (!other.isReplaced) return false;
     removeOne.run(id);
+    forgetHistory(connection, [id]);
     return true;
   }
 }
@@ -203,15 +209,22 @@ function prepareDeadStatements(connection: Connection): DeadStatements {
   const letters = (where: string): string =>
     `(SELECT ${columns} FROM _honker_dead AS dead LEFT JOIN _honkbun_buried AS buried ON buried.id = dead.id
       WHERE ${where})`;
-  const revive = (where: string, [seconds, now, keep]: readonly string[]): string =>
+  // Keys that other jobs have, or had a while ago, are looked for here: a job must not stand in its own way.
+  const isFree = (now: string): string => `unique_key IS NULL OR (
+    NOT EXISTS (
+      SELECT 1 FROM _honker_live AS live WHERE live.queue = letter.queue AND live.unique_key = letter.unique_key
+        AND live.unique_key IS NOT NULL)
+    AND NOT EXISTS (
+      SELECT 1 FROM _honkbun_unique_windows AS taken WHERE taken.queue = letter.queue
+        AND taken.unique_key = letter.unique_key AND taken.until > ${now} AND taken.job_id <> letter.id))`;
+  const revive = (where: string, [seconds, now, keep]: readonly [string, string, string]): string =>
     `INSERT INTO _honker_live
        (id, queue, payload, priority, run_at, due_ms, max_attempts, created_at, keep_result, has_history,
         unique_key, unique_until_start, on_duplicate, group_key, is_awaited, state)
      SELECT id, queue, payload, priority, ${seconds}, ${now}, max_attempts, created_at, coalesce(keep_result, ${keep}), 1,
        unique_key, unique_until_start, on_duplicate, group_key, iif(group_key IS NULL, NULL, 1),
        iif(group_key IS NULL, 'pending', 'joining')
-     FROM ${letters(where)} WHERE true
-     ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO NOTHING`;
+     FROM ${letters(where)} AS letter WHERE ${isFree(now)}`;
   const actions = (wanted: (id: string) => string): DeadActions => {
     const dying = `queue = ?1 AND ${wanted("id")} AND died_at < ?3`;
     const forget = (table: string) =>

@@ -1,6 +1,6 @@
 import { DuplicateJobError } from "../errors.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { hasRoom, LAST_ID } from "../sqlite/flow-schema.ts";
+import { hasRoom, LAST_ID, seqOf, UNJOINED } from "../sqlite/flow-schema.ts";
 import { buryDependents, type OnSwept } from "./burial.ts";
 import type { JobFlow, UniqueTerms } from "./flow-options.ts";
 import { COLUMNS, type Inserted, type Values } from "./new-job.ts";
@@ -37,7 +37,7 @@ export function insertFlow(
       return { id, created: true };
     }
     const existing = standInFor(connection, values, flow.unique as UniqueTerms, now);
-    if (existing !== null) return { id: existing, created: false };
+    if (existing !== null) return { id: existing.id, created: false };
   }
 }
 
@@ -71,8 +71,14 @@ function insert(
   return changes === 0 ? null : Number(lastInsertRowid);
 }
 
+/** The job that has a key, and whether it was changed to what the newcomer says. */
+export interface StandIn {
+  readonly id: number;
+  readonly isReplaced: boolean;
+}
+
 /**
- * The id of the job that has the key, and which may be changed to what is said here; null when it has it no longer.
+ * Lets the job that has the key stand for a newcomer; null when it has it no longer.
  * @throws DuplicateJobError
  */
 export function standInFor(
@@ -80,7 +86,7 @@ export function standInFor(
   values: Values,
   unique: UniqueTerms,
   now: number,
-): number | null {
+): StandIn | null {
   const { holder, window, freeKey, replace } = connection.use(prepareFlowStatements);
   const [queue, payload, priority, runAt, dueMs, maxAttempts, , expiresAt, keepResult] = values;
   const { key, onDuplicate, untilStart, until } = unique;
@@ -94,8 +100,9 @@ export function standInFor(
   if (onDuplicate === "reject") {
     throw new DuplicateJobError(`job ${id} of ${queue} has the unique key ${key}`, id);
   }
+  let isReplaced = false;
   if (onDuplicate === "replace" && job !== null) {
-    replace.run(
+    const { changes } = replace.run(
       job.id,
       payload,
       priority,
@@ -107,16 +114,17 @@ export function standInFor(
       untilStart ? 1 : null,
       until,
     );
+    isReplaced = changes > 0;
   }
-  return id;
+  return { id, isReplaced };
 }
 
 /** @throws RangeError */
-function hasOpenParents(connection: Connection, { after, buries }: JobFlow): boolean {
+function hasOpenParents(connection: Connection, { after, buries, call }: JobFlow): boolean {
   const { lastId, openParents } = connection.use(prepareFlowStatements);
   const { last } = lastId.get() as { last: number };
   const unknown = after.find((id) => id < 1 || id > last);
-  if (unknown !== undefined) throw new RangeError(`after: there has never been a job ${unknown}`);
+  if (unknown !== undefined) throw new RangeError(`${call}: after: there has never been a job ${unknown}`);
   return openParents.get(JSON.stringify(after), buries ? 1 : 0) !== null;
 }
 
@@ -127,11 +135,11 @@ function depend(
   now: number,
   onSwept: OnSwept,
 ): void {
-  const { addParents, awaitParents } = connection.use(prepareFlowStatements);
+  const { addParents, awaitParents, hasFailed } = connection.use(prepareFlowStatements);
   const parents = JSON.stringify(after);
   addParents.run(parents, buries ? 1 : 0, id);
   awaitParents.run(parents);
-  if (buries) buryDependents(connection, now, onSwept);
+  if (hasFailed.get(id) !== null) buryDependents(connection, now, onSwept);
 }
 
 /** Key, until start, until when, on duplicate, whether something follows its end, now in milliseconds. */
@@ -169,6 +177,8 @@ interface FlowStatements {
   readonly addParents: Statement<never, [string, number, number]>;
   /** ids as a JSON array. */
   readonly awaitParents: Statement<never, [string]>;
+  /** Whether a job was to run after another that has failed. */
+  readonly hasFailed: Statement<{ n: number }, [number]>;
 }
 
 function prepareFlowStatements(connection: Connection): FlowStatements {
@@ -178,19 +188,23 @@ function prepareFlowStatements(connection: Connection): FlowStatements {
   const open = `(${lives} OR (?2 = 1 AND ${failed}))`;
   const columns = `${COLUMNS}, unique_key, unique_until_start, unique_until, on_duplicate, is_awaited`;
   const values = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14";
-  const isFree = `NOT EXISTS (
-    SELECT 1 FROM _honkbun_unique_windows WHERE queue = ?1 AND unique_key = ?10 AND until > ?15)`;
-  const orNothing = "ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO NOTHING";
+  // Looked for, and not left to the index to refuse: that would use up an id.
+  const isFree = `(
+    NOT EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND unique_key = ?10 AND unique_key IS NOT NULL)
+    AND NOT EXISTS (
+      SELECT 1 FROM _honkbun_unique_windows WHERE queue = ?1 AND unique_key = ?10 AND until > ?15))`;
+  // Others of the group may be due that have yet to join, and come before it.
+  const joins = `?16 IS NOT NULL AND ?17 = 'pending' AND NOT EXISTS (
+    SELECT 1 FROM _honker_live WHERE queue = ?1 AND group_key = ?16 AND ${UNJOINED} AND due <= ?15)`;
   return {
-    insertKeyed: connection.prepare(
-      `INSERT INTO _honker_live (${columns}) SELECT ${values} WHERE ${isFree} ${orNothing}`,
-    ),
+    insertKeyed: connection.prepare(`INSERT INTO _honker_live (${columns}) SELECT ${values} WHERE ${isFree}`),
     insert: connection.prepare(
       `INSERT INTO _honker_live (${columns}, group_key, group_seq, state)
        SELECT ${values}, ?16,
-         iif(?16 IS NOT NULL AND ?17 = 'pending', 2 * (${LAST_ID} + 1), NULL),
-         iif(?16 IS NOT NULL AND ?17 = 'pending' AND NOT ${hasRoom("?1", "?16")}, 'blocked', ?17)
-       WHERE (?10 IS NULL OR ${isFree}) ${orNothing}`,
+         iif(${joins}, ${seqOf(`${LAST_ID} + 1`)}, NULL),
+         iif(?16 IS NULL OR ?17 <> 'pending', ?17,
+           iif(NOT (${joins}), 'joining', iif(${hasRoom("?1", "?16")}, 'pending', 'blocked')))
+       WHERE ?10 IS NULL OR ${isFree}`,
     ),
     holder: connection.prepare(
       `SELECT id, unique_until_start = 1 AND (state = 'processing' OR attempts > 0)
@@ -216,6 +230,9 @@ function prepareFlowStatements(connection: Connection): FlowStatements {
     awaitParents: connection.prepare(
       `UPDATE _honker_live SET is_awaited = 1
        WHERE id IN (SELECT value FROM json_each(?1)) AND is_awaited IS NOT 1`,
+    ),
+    hasFailed: connection.prepare(
+      "SELECT 1 AS n FROM _honkbun_dependencies WHERE child = ?1 AND outcome = 2 LIMIT 1",
     ),
   };
 }

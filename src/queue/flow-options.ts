@@ -23,7 +23,7 @@ export interface FlowOptions {
   readonly uniqueFor?: Duration | undefined;
   /**
    * When the key is taken. `"keep"` (default): the job that has it stands for this one. `"replace"`: that job gets the payload, due
-   * time, priority and attempts of this one, unless it is running. `"reject"`: DuplicateJobError.
+   * time, priority, expiry and attempts of this one, unless it is running; it stays in its group. `"reject"`: DuplicateJobError.
    */
   readonly onDuplicate?: "keep" | "replace" | "reject" | undefined;
 }
@@ -57,6 +57,8 @@ export interface JobFlow {
   /** Whether a failure among those buries this one. */
   readonly buries: boolean;
   readonly unique: UniqueTerms | null;
+  /** For errors. */
+  readonly call: string;
 }
 
 /**
@@ -70,11 +72,15 @@ export function readFlow(options: FlowOptions, now: number, call: string): JobFl
   assertOneOf(ifFailed, ["bury", "run"], `${call}: ifFailed`);
   if (ifFailed !== undefined && after === undefined) throw new TypeError(`${call}: ifFailed needs after`);
   if (group === undefined && after === undefined && unique === null) return undefined;
+  if (after !== undefined && unique?.onDuplicate === "replace") {
+    throw new TypeError(`${call}: after cannot be given together with onDuplicate "replace"`);
+  }
   return {
     group: group ?? null,
     after: after === undefined ? [] : readAfter(after, call),
     buries: ifFailed !== "run",
     unique,
+    call,
   };
 }
 

@@ -80,16 +80,19 @@ export class Inspection<P, R> {
 
   latency(): number {
     const now = this.#clock();
-    const { due } = this.#pool.read((connection) =>
-      connection.use(prepareQueueStatements).nextDue.get(this.#queue),
-    ) ?? { due: null };
-    return due === null ? 0 : Math.max(now - due, 0);
+    const first = this.#pool.read((connection) => {
+      const { due, joins_at } = connection.use(prepareQueueStatements).nextDue.get(this.#queue) ?? NONE;
+      return Math.min(due ?? now, joins_at ?? now);
+    });
+    return Math.max(now - first, 0);
   }
 
   #read(connection: Connection, ids: readonly number[]): JobInfo<P, R>[] {
     return readJobs(connection, this.#queue, ids, this.#clock(), this.#schemas);
   }
 }
+
+const NONE = { due: null, joins_at: null };
 
 interface CountRow {
   readonly due: number;

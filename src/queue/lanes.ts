@@ -79,6 +79,11 @@ export class Lanes {
     return this.#open(startable).length > 0;
   }
 
+  /** Whether any lane has jobs that may not be claimed ahead: then none are, or its jobs would find no slot. */
+  get isLimited(): boolean {
+    return this.#all.some(({ isWaiting, isLimited }) => !isWaiting && isLimited);
+  }
+
   #open(startable: number): OpenLane[] {
     return this.#all.filter(({ isWaiting, isLimited }) => !isWaiting && (!isLimited || startable > 0));
   }

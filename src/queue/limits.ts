@@ -21,10 +21,12 @@ export interface Limits {
 }
 
 const MOST = 1_000_000;
+/** They are counted for each job that joins. */
+const MOST_OF_GROUP = 1_000;
 
 const LIMITS: z.ZodType<Limits> = z.strictObject({
   concurrency: z.int().min(1).max(MOST).nullable().optional(),
-  groupConcurrency: z.int().min(1).max(MOST).optional(),
+  groupConcurrency: z.int().min(1).max(MOST_OF_GROUP).optional(),
   rate: z
     .strictObject({ limit: z.int().min(1).max(MOST), per: duration })
     .nullable()
@@ -50,7 +52,9 @@ export interface LimitTerms {
 
 /** @throws TypeError, RangeError */
 export function readLimits(limits: Limits): LimitTerms {
-  if (limits === undefined) throw new TypeError("setLimits: limits must be an object, got undefined");
+  if (limits === undefined || limits === null) {
+    throw new TypeError(`setLimits: limits must be an object, got ${limits}`);
+  }
   const { concurrency, groupConcurrency, rate, keepCompleted, keepDead } = readOptions(
     "setLimits",
     LIMITS,
@@ -84,7 +88,10 @@ export function setLimits(connection: Connection, queue: string, terms: LimitTer
   const { concurrency, groupConcurrency, rate, keepCompleted, keepDead } = terms;
   statements.add.run(queue);
   if (concurrency !== undefined) statements.setConcurrency.run(queue, concurrency);
-  if (rate !== undefined) statements.setRate.run(queue, rate?.limit ?? null, rate?.per ?? null);
+  if (rate !== undefined) {
+    statements.setRate.run(queue, rate?.limit ?? null, rate?.per ?? null);
+    if (rate === null) statements.forgetStarts.run(queue);
+  }
   if (keepCompleted !== undefined) {
     const { maxAge, maxCount } = keepCompleted ?? { maxAge: null, maxCount: null };
     statements.setKeepCompleted.run(queue, keepCompleted === null ? 0 : 1, maxAge, maxCount);
@@ -111,6 +118,7 @@ interface LimitStatements {
   readonly setConcurrency: Statement<never, [string, number | null]>;
   readonly setGroupConcurrency: Statement<never, [string, number]>;
   readonly setRate: Statement<never, [string, number | null, number | null]>;
+  readonly forgetStarts: Statement<never, [string]>;
   /** queue, whether, age, count. */
   readonly setKeepCompleted: Statement<never, [string, number, number | null, number | null]>;
   readonly setKeepDead: Statement<never, [string, number | null, number | null]>;
@@ -129,6 +137,7 @@ function prepareLimitStatements(connection: Connection): LimitStatements {
     setConcurrency: set("concurrency = ?2"),
     setGroupConcurrency: set("group_concurrency = ?2"),
     setRate: set("rate_limit = ?2, rate_per = ?3"),
+    forgetStarts: connection.prepare("DELETE FROM _honkbun_starts WHERE queue = ?1"),
     setKeepCompleted: set(
       `keep_completed = iif(keep_completed IS NULL AND ?2 = 0, NULL, ?2), keep_completed_age = ?3,
          keep_completed_count = ?4, has_to_prune = 1`,
@@ -143,7 +152,8 @@ function prepareLimitStatements(connection: Connection): LimitStatements {
          WHERE place > ?2 AND state = 'pending')`,
     ),
     unblock: connection.prepare(
-      `UPDATE _honker_live SET state = 'pending', run_at = max(due, ?3) / 1000, due_ms = max(due, ?3) WHERE id IN (
+      `UPDATE _honker_live SET state = 'pending', run_at = max(due, ?3) / 1000, due_ms = max(due, ?3),
+         turn_ms = max(due, ?3) WHERE id IN (
          SELECT id FROM (
            SELECT id, group_key, row_number() OVER (PARTITION BY group_key ORDER BY ${GROUP_ORDER}) AS place
            FROM _honker_live WHERE queue = ?1 AND state = 'blocked') AS blocked

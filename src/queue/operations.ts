@@ -35,7 +35,7 @@ export function claimJobs(
   if (standing.hasUnjoined) joinGroups(connection, queue, now);
   const wanted = admit(connection, queue, standing, count, now);
   if (wanted === 0) return [];
-  const { firsts, take, takeOne, expired, endTurn } = connection.use(prepareQueueStatements);
+  const { firsts, take, takeOne, expired, noteTurn } = connection.use(prepareQueueStatements);
   const seconds = toUnixSeconds(now);
   const expiry = claimExpiry(now, visibilityTimeout);
   const claimed: LiveRow[] = [];
@@ -46,15 +46,18 @@ export function claimJobs(
       left === 1
         ? takeOne.all(id, seconds, workerId, expiry)
         : take.all(queue, now, seconds, left, id, workerId, expiry);
-    claimed.push(...rows.sort((a, b) => a.due - b.due || a.id - b.id));
+    claimed.push(...rows.sort(inClaimOrder));
     // Expired ones may stand in front of others of this priority, which come before those of a lower one.
     if (rows.length < left && expired.get(queue, seconds, 1) !== null) break;
   }
-  // From here on the next of its group counts as due, so that it comes after what is due already.
   if (standing.hasGroups || standing.hasUnjoined)
-    endTurn.run(seconds, now, JSON.stringify(claimed.map(({ id }) => id)));
+    noteTurn.run(now, JSON.stringify(claimed.map(({ id }) => id)));
   noteStarts(connection, queue, standing, claimed.length, now);
   return claimed;
+}
+
+function inClaimOrder(a: LiveRow, b: LiveRow): number {
+  return a.due - b.due || (a.turn_ms ?? 0) - (b.turn_ms ?? 0) || a.id - b.id;
 }
 
 /**
@@ -134,9 +137,7 @@ export function nextDeadline(connection: Connection, queue: string, now: number)
   const never = Number.POSITIVE_INFINITY;
   const ready = Math.min(due ?? never, joins_at ?? never);
   return Math.min(
-    ready === never || standing.isPaused
-      ? never
-      : Math.max(ready, admitsAt(connection, queue, standing, now)),
+    ready === never ? never : Math.max(ready, admitsAt(connection, queue, standing, now)),
     // A claim holds through the second in which it expires.
     claim_expires_at === null ? never : (claim_expires_at + 1) * 1_000,
     expires_at === null ? never : expires_at * 1_000,

@@ -8,7 +8,7 @@ import type { SignalOption } from "../signal.ts";
 import type { Source } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
-import { collectSwept, type OnSwept } from "./burial.ts";
+import { buryDependents, collectSwept, type OnSwept, type Swept } from "./burial.ts";
 import { cancelJob, clearQueue, updateJob } from "./changes.ts";
 import { claimHost } from "./claim-host.ts";
 import { ClaimSource } from "./claim-source.ts";
@@ -358,6 +358,7 @@ export class Queue<In, Out = In, R = unknown> {
       mayBeKept: keepResult !== null,
       watch: (watched) =>
         new JobWatch(watches, watched, () => this.#inspection.getCommitted(watched), undefined),
+      bury: (connection, now) => void buryDependents(connection, now, () => {}),
     };
     return waitResult(host, id, readWaitOptions("waitResult", options));
   }
@@ -414,10 +415,15 @@ export class Queue<In, Out = In, R = unknown> {
     const { pool, emit } = this.#context;
     const { list, onSwept } = collectSwept();
     const result = pool.writeAll(tx, (connection) => write(connection, onSwept));
-    if (list.length > 0) {
-      const report = (): void => list.forEach(({ event, job }) => void emit(event, job));
-      if (pool.isOwn(tx)) pool.onEnd({ committed: report });
-      else report();
+    if (list.length === 0) return result;
+    const report = (): void => list.forEach(({ event, job }) => void emit(event, job));
+    if (pool.isOwn(tx)) pool.onEnd({ committed: report });
+    else {
+      // How that transaction has ended, the rows tell.
+      const [{ job }] = list as readonly [Swept];
+      pool.whenEnded(tx, () => {
+        if (this.#inspection.getCommitted(job.id)?.state === "dead") report();
+      });
     }
     return result;
   }

@@ -2,7 +2,7 @@ import type { Clock } from "../clock.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
-import { readStanding } from "./admission.ts";
+import { isLimited, readStanding } from "./admission.ts";
 import { nextDeadline } from "./operations.ts";
 
 /** Somebody who waits for a queue to have something to claim. */
@@ -51,8 +51,10 @@ export class ReadyFeed implements Feed {
     return true;
   }
 
-  isPaused(queue: string): boolean {
-    return this.#pool.readCommitted((connection) => readStanding(connection, queue, this.#clock()).isPaused);
+  /** Whether jobs of the queue may be held that are not started yet. */
+  mayKeepAhead(queue: string): boolean {
+    const standing = this.#pool.readCommitted((connection) => readStanding(connection, queue, this.#clock()));
+    return !standing.isPaused && !isLimited(standing);
   }
 
   cancel(queue: string, waiter: Waiter): void {

@@ -27,6 +27,8 @@ export interface ResultHost<R> {
   /** Whether a job's result is kept though the job itself does not say so. */
   readonly mayBeKept: boolean;
   watch(id: number): AsyncIterable<unknown> & { end(): void };
+  /** Buries what was to run after jobs that have failed. */
+  bury(connection: Connection, now: number): void;
 }
 
 /**
@@ -44,6 +46,7 @@ export async function waitResult<R>(
   // A job that was enqueued in the open transaction is known after it.
   await new Promise<void>((resolve) => pool.onEnd({ committed: resolve, rolledBack: resolve }));
   for (;;) {
+    await buryIfFailed(host, id);
     const found = read(host, id);
     if ("result" in found) return found.result;
     let failure: { readonly reason: unknown } | undefined;
@@ -73,6 +76,14 @@ export async function waitResult<R>(
     if (failure !== undefined) throw failure.reason;
     if (pool.isClosed) throw new ClosedError("this honkbun handle was closed");
   }
+}
+
+/** honker buries a job without burying what was to run after it, and perhaps nobody else is there to do that. */
+async function buryIfFailed<R>({ pool, clock, bury }: ResultHost<R>, id: number): Promise<void> {
+  const hasFailed = pool.readCommitted((connection) =>
+    connection.use(prepareResultStatements).hasFailed.get(id),
+  );
+  if (hasFailed !== null) await pool.loops.write((connection) => bury(connection, clock()));
 }
 
 /** What there is of a result; when there is none yet, when the job will expire, in seconds. */
@@ -141,12 +152,17 @@ interface EndingRow {
 }
 
 interface ResultStatements {
+  /** Whether a job was to run after another that has failed. */
+  readonly hasFailed: Statement<{ n: number }, [number]>;
   /** queue, id, now in seconds. */
   readonly ending: Statement<EndingRow, [string, number, number]>;
 }
 
 function prepareResultStatements(connection: Connection): ResultStatements {
   return {
+    hasFailed: connection.prepare(
+      "SELECT 1 AS n FROM _honkbun_dependencies WHERE child = ?1 AND outcome = 2 LIMIT 1",
+    ),
     ending: connection.prepare(
       `SELECT live.id IS NOT NULL AS is_live, live.state AS state, live.expires_at AS expires_at,
          live.keep_result AS keep_result,

@@ -1,6 +1,6 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { UNJOINED } from "../sqlite/flow-schema.ts";
-import { CLAIMABLE } from "../sqlite/schema.ts";
+import { UNCLAIMED, UNJOINED } from "../sqlite/flow-schema.ts";
+import { CLAIM_ORDER, CLAIMABLE } from "../sqlite/schema.ts";
 
 export interface LiveRow {
   readonly id: number;
@@ -11,6 +11,7 @@ export interface LiveRow {
   readonly created_at: number;
   /** Epoch milliseconds. */
   readonly due: number;
+  readonly turn_ms: number | null;
   readonly keep_result: number | null;
 }
 
@@ -44,10 +45,10 @@ export interface QueueStatements {
   /** The same for one job: id, now in seconds, worker id, claim expiry in seconds. */
   readonly takeOne: Statement<LiveRow, [number, number, string, number]>;
   /** When the next job is due, in milliseconds. */
-  readonly nextDue: Statement<{ due: number | null }, [string]>;
+  readonly nextDue: Statement<Pick<DeadlineRow, "due" | "joins_at">, [string]>;
   readonly deadline: Statement<DeadlineRow, [string]>;
-  /** Grouped ones of a JSON array of ids: now in seconds and in milliseconds, ids. */
-  readonly endTurn: Statement<never, [number, number, string]>;
+  /** Notes of the grouped ones among jobs when they were claimed: now in milliseconds, ids as a JSON array. */
+  readonly noteTurn: Statement<never, [number, string]>;
   /** Whether the job had a history: id, worker id. */
   readonly ack: Statement<{ has_history: number | null }, [number, string]>;
   /** Those of a JSON array that were ours: ids, worker id. */
@@ -97,9 +98,11 @@ export const LEVELS: string = `
   )`;
 
 const LARGEST = Number.MAX_SAFE_INTEGER;
-const TAKEN = "id, payload, priority, attempts, max_attempts, created_at, due, keep_result";
+const TAKEN = "id, payload, priority, attempts, max_attempts, created_at, due, turn_ms, keep_result";
 
 const NEXT_DUE = `(SELECT due FROM _honker_live WHERE ${WAITING} AND priority = level.priority ORDER BY due LIMIT 1)`;
+
+const JOINS_AT = `(SELECT min(due) FROM _honker_live WHERE queue = ?1 AND ${UNJOINED})`;
 
 /** What a job's row is copied by, where it ends. Whole numbers only: honker could not read others. */
 export const COPIED =
@@ -115,7 +118,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     firsts: connection.prepare(
       `WITH ${LEVELS}
        SELECT first.id FROM level CROSS JOIN _honker_live AS first ON first.id = (
-         SELECT id FROM _honker_live WHERE ${due} AND priority = level.priority ORDER BY due, id LIMIT 1)
+         SELECT id FROM _honker_live WHERE ${due} AND priority = level.priority ORDER BY ${CLAIM_ORDER} LIMIT 1)
        LIMIT ?3`,
     ),
     // The priority is not read and given back: what somebody has written by hand may be more than a number can hold.
@@ -123,7 +126,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
       `UPDATE _honker_live SET state = 'processing', worker_id = ?6, claim_expires_at = ?7, attempts = attempts + 1
        WHERE id IN (
          SELECT id FROM _honker_live
-         WHERE ${due} AND priority = (SELECT priority FROM _honker_live WHERE id = ?5) ORDER BY due, id LIMIT ?4)
+         WHERE ${due} AND priority = (SELECT priority FROM _honker_live WHERE id = ?5) ORDER BY ${CLAIM_ORDER} LIMIT ?4)
        AND (expires_at IS NULL OR expires_at > ?3)
        RETURNING ${TAKEN}`,
     ),
@@ -131,14 +134,16 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
       `UPDATE _honker_live SET state = 'processing', worker_id = ?3, claim_expires_at = ?4, attempts = attempts + 1
        WHERE id = ?1 AND (expires_at IS NULL OR expires_at > ?2) RETURNING ${TAKEN}`,
     ),
-    nextDue: connection.prepare(`WITH ${LEVELS} SELECT min(${NEXT_DUE}) AS due FROM level`),
+    nextDue: connection.prepare(
+      `WITH ${LEVELS} SELECT (SELECT min(${NEXT_DUE}) FROM level) AS due, ${JOINS_AT} AS joins_at`,
+    ),
     // A text sorts after all numbers.
     deadline: connection.prepare(
       `WITH ${LEVELS}
        SELECT (SELECT min(${NEXT_DUE}) FROM level) AS due,
          (SELECT min(claim_expires_at) FROM _honker_live
           WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < '') AS claim_expires_at,
-         (SELECT min(due) FROM _honker_live WHERE queue = ?1 AND ${UNJOINED}) AS joins_at,
+         ${JOINS_AT} AS joins_at,
          (SELECT min(expires_at) FROM _honker_live
           WHERE queue = ?1 AND state <> 'processing' AND expires_at IS NOT NULL AND expires_at < '') AS expires_at,
          EXISTS (SELECT 1 FROM _honker_live WHERE ${EXHAUSTED})
@@ -146,9 +151,9 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
          OR EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at >= '')
            AS has_stuck`,
     ),
-    endTurn: connection.prepare(
-      `UPDATE _honker_live SET run_at = ?1, due_ms = ?2
-       WHERE id IN (SELECT value FROM json_each(?3)) AND group_key IS NOT NULL`,
+    noteTurn: connection.prepare(
+      `UPDATE _honker_live SET turn_ms = ?1
+       WHERE id IN (SELECT value FROM json_each(?2)) AND group_key IS NOT NULL`,
     ),
     ack: connection.prepare(
       "DELETE FROM _honker_live WHERE id = ?1 AND worker_id = ?2 RETURNING has_history",
@@ -169,23 +174,28 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
       "SELECT id, queue, attempts, max_attempts FROM _honker_live WHERE id = ?1 AND worker_id = ?2",
     ),
     holder: connection.prepare("SELECT worker_id FROM _honker_live WHERE id = ?1"),
-    // A claim that has expired, and that nobody has taken over, is held again.
+    // A claim that has expired, and that nobody has taken over, is held again, unless others have its place now.
     renew: connection.prepare(
       `UPDATE _honker_live SET state = 'processing', claim_expires_at = max(claim_expires_at, ?1)
-       WHERE id IN (SELECT value FROM json_each(?2)) AND worker_id = ?3 RETURNING id`,
+       WHERE id IN (SELECT value FROM json_each(?2)) AND worker_id = ?3 AND (
+         state = 'processing' OR (state = 'pending' AND coalesce((
+           SELECT concurrency > (
+             SELECT count(*) FROM _honker_live AS other WHERE other.queue = said.name AND other.state = 'processing')
+           FROM _honkbun_queues AS said WHERE said.name = _honker_live.queue), 1)))
+       RETURNING id`,
     ),
     reschedule: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, run_at = ?1, due_ms = ?2 WHERE id = ?3`,
+       SET state = ${UNCLAIMED}, worker_id = NULL, claim_expires_at = NULL, run_at = ?1, due_ms = ?2 WHERE id = ?3`,
     ),
     giveBack: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1
+       SET state = ${UNCLAIMED}, worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1
        WHERE id = ?1 AND worker_id = ?2`,
     ),
     snooze: connection.prepare(
       `UPDATE _honker_live
-       SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1,
+       SET state = ${UNCLAIMED}, worker_id = NULL, claim_expires_at = NULL, attempts = attempts - 1,
          run_at = ?1, due_ms = ?2
        WHERE id = ?3 AND worker_id = ?4`,
     ),
@@ -205,7 +215,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     // The worker id stays: work that finishes late still counts as long as nobody has taken the job over.
     release: connection.prepare(
-      `UPDATE _honker_live SET state = 'pending' WHERE id IN (
+      `UPDATE _honker_live SET state = ${UNCLAIMED} WHERE id IN (
          SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at < ?2
          UNION ALL
          SELECT id FROM _honker_live WHERE queue = ?1 AND state = 'processing' AND claim_expires_at IS NULL
@@ -216,7 +226,7 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     // In the order of the index on claims, so that only those are looked at.
     releaseHandle: connection.prepare(
-      `UPDATE _honker_live SET state = 'pending' WHERE id IN (
+      `UPDATE _honker_live SET state = ${UNCLAIMED} WHERE id IN (
          SELECT id FROM _honker_live WHERE state = 'processing' AND instr(worker_id, '~' || ?1 || '.') > 0
          ORDER BY queue, claim_expires_at LIMIT ?2)
        RETURNING id, queue, attempts, max_attempts`,

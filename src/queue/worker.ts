@@ -130,8 +130,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     await this.stop();
   }
 
-  heedPause(isPaused: (queue: string) => boolean): void {
-    for (const queue of this.#slots.waiting) if (isPaused(queue)) this.#slots.giveBackWaiting(queue);
+  heedLimits(mayKeepAhead: (queue: string) => boolean): void {
+    for (const queue of this.#slots.waiting) if (!mayKeepAhead(queue)) this.#slots.giveBackWaiting(queue);
   }
 
   end(): void {
@@ -235,7 +235,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   /** How many jobs may be claimed, and how many of them can be started at once. */
   #room(freed: number): { readonly capacity: number; readonly startable: number } {
     const held = this.#runs.size - this.#aside.size - freed;
-    const { capacity, concurrency } = this.#slots;
+    const { concurrency, capacity: withAhead } = this.#slots;
+    const capacity = this.#lanes.isLimited ? concurrency : withAhead;
     return { capacity: capacity - held, startable: Math.max(concurrency - held, 0) };
   }
 

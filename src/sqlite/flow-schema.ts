@@ -8,16 +8,36 @@ export const ACTIVE = "group_seq IS NOT NULL AND state <> 'blocked'";
 /** A job that will join its group once it is due. */
 export const UNJOINED = "group_key IS NOT NULL AND group_seq IS NULL AND state IN ('pending', 'joining')";
 /** The order in which the blocked jobs of a group have their turn. */
-export const GROUP_ORDER = "group_seq, due, id";
+export const GROUP_ORDER = "group_seq, id";
 
-/** Whether a group has room for one more that is active. */
-export function hasRoom(queue: string, group: string): string {
-  return `(SELECT count(*) FROM _honker_live WHERE queue = ${queue} AND group_key = ${group} AND ${ACTIVE})
+/** Whether a group has room for one more that is active, beside the others than `id`. */
+export function hasRoom(queue: string, group: string, id = "0"): string {
+  return `(SELECT count(*) FROM _honker_live AS other
+      WHERE other.queue = ${queue} AND other.group_key = ${group} AND other.group_seq IS NOT NULL
+        AND other.state <> 'blocked' AND other.id <> ${id})
       < coalesce((SELECT group_concurrency FROM _honkbun_queues WHERE name = ${queue}), 1)`;
 }
 
-/** Where a job stands in its group that joins now: behind every job that was enqueued before, in front of those that come. */
+/** What becomes of a job that is claimed no longer: of a group that has no room any more, it waits again for its turn. */
+export const UNCLAIMED: string = `iif(
+  group_seq IS NULL OR ${hasRoom("_honker_live.queue", "_honker_live.group_key", "_honker_live.id")}, 'pending', 'blocked')`;
+
 export const LAST_ID = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_honker_live'), 0)";
+
+/** So many jobs may join groups, once they are due, between two that are enqueued. */
+const BETWEEN = 2 ** 24;
+
+/** Where a job with this id stands in its group, when it joins as it is enqueued. */
+export function seqOf(id: string): string {
+  return `(${id}) * ${BETWEEN}`;
+}
+
+/** Where one stands that joins now: behind all that have joined, in front of those that are enqueued later. */
+export function nextSeq(queue: string, group: string): string {
+  const last = (where: string): string =>
+    `coalesce((SELECT max(group_seq) FROM _honker_live WHERE queue = ${queue} AND group_key = ${group} AND ${where}), 0)`;
+  return `1 + max(${seqOf(LAST_ID)}, ${last(ACTIVE)}, ${last("state = 'blocked'")})`;
+}
 
 export const FLOW_COLUMNS: readonly LiveColumn[] = [
   /** 1: something follows the job's end, by the trigger below. */
@@ -31,6 +51,7 @@ export const FLOW_TABLES: string = `
   CREATE INDEX IF NOT EXISTS _honkbun_live_blocked
     ON _honker_live(queue, group_key, ${GROUP_ORDER}) WHERE state = 'blocked';
   CREATE INDEX IF NOT EXISTS _honkbun_live_unjoined ON _honker_live(queue, due, id) WHERE ${UNJOINED};
+  CREATE INDEX IF NOT EXISTS _honkbun_live_unjoined_group ON _honker_live(queue, group_key, due) WHERE ${UNJOINED};
   CREATE INDEX IF NOT EXISTS _honkbun_live_waiting ON _honker_live(queue) WHERE state = 'waiting';
 
   -- unique keys that stay taken though their job has ended; until in milliseconds
@@ -75,10 +96,11 @@ export const FLOW_TABLES: string = `
 `;
 
 /**
- * The next of a group comes at the end of what is ready, or a large group would keep others from their turn: its due time
- * is when the one before it was claimed (which a claim of ours leaves in that one's due time), and not before its own.
+ * The next of a group comes at the end of what is ready, or a large group would keep others from their turn: it is due when the
+ * one before it was claimed, and not before its own time.
  */
-const TURN = `max(due, iif(old.state = 'processing' AND instr(old.worker_id, '~') = 0, unixepoch() * 1000, old.due))`;
+const TURN = `max(due, iif(
+      old.state = 'processing', iif(instr(old.worker_id, '~') = 0, unixepoch() * 1000, coalesce(old.turn_ms, due)), due))`;
 
 /** A failed parent: honker deletes it first and buries it then, when what waited for it has been released already. */
 const FAILED = `
@@ -90,7 +112,7 @@ const FAILED = `
 export const FLOW_TRIGGERS: string = `
   CREATE TRIGGER IF NOT EXISTS _honkbun_live_ended AFTER DELETE ON _honker_live WHEN old.is_awaited = 1
   BEGIN
-    UPDATE _honker_live SET state = 'pending', run_at = ${TURN} / 1000, due_ms = ${TURN}
+    UPDATE _honker_live SET state = 'pending', run_at = ${TURN} / 1000, due_ms = ${TURN}, turn_ms = ${TURN}
       WHERE id = (
         SELECT id FROM _honker_live
         WHERE queue = old.queue AND group_key = old.group_key AND state = 'blocked' ORDER BY ${GROUP_ORDER} LIMIT 1

@@ -99,6 +99,8 @@ export const LIVE_COLUMNS: readonly LiveColumn[] = [
   { name: "group_key", definition: "TEXT" },
   /** Ascending in the order in which jobs joined their group; NULL before that. */
   { name: "group_seq", definition: "INTEGER" },
+  /** When a job of a group had its turn, or was claimed, in epoch milliseconds; NULL for one that had it from the start. */
+  { name: "turn_ms", definition: "INTEGER" },
   { name: "unique_key", definition: "TEXT" },
   /** 1: the key is free again as soon as the job is claimed. */
   { name: "unique_until_start", definition: "INTEGER" },
@@ -113,12 +115,18 @@ export const CLAIMABLE =
   "state = 'pending' AND attempts < max_attempts AND (group_key IS NULL OR group_seq IS NOT NULL)";
 
 /**
+ * The order in which jobs of a priority are claimed. One that comes to its turn in its group stands behind those that are due
+ * at the same moment: within a millisecond there may be many claims.
+ */
+export const CLAIM_ORDER = "due, turn_ms, id";
+
+/**
  * Ready, claimed, expiring and exhausted rows are indexed apart: in one index (honker's) every claim walks over what is
  * delayed or in flight. A partial index costs an insert nothing where its condition is false.
  */
 export const LIVE_INDEXES: string = `
   CREATE INDEX IF NOT EXISTS _honkbun_live_claim
-    ON _honker_live(queue, priority DESC, due, id) WHERE ${CLAIMABLE};
+    ON _honker_live(queue, priority DESC, ${CLAIM_ORDER}) WHERE ${CLAIMABLE};
   CREATE INDEX IF NOT EXISTS _honkbun_live_expiry
     ON _honker_live(queue, expires_at) WHERE state <> 'processing' AND expires_at IS NOT NULL;
   CREATE INDEX IF NOT EXISTS _honkbun_live_exhausted

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 
 import type { TestHonkbun } from "../../src/testing/test-database.ts";
@@ -150,6 +151,52 @@ describe("a job after others", () => {
     honker.fail(parent, "h", "no");
     await eventually(() => db.queue("q").get(id)?.state === "dead", "it is buried");
     await worker.stop();
+  });
+
+  test("is buried by whoever waits for its result, when nobody works", async () => {
+    using db = database({ file: true });
+    using honker = honkerOf(db);
+    const queue = db.queue("q", { keepResult: true });
+    const parent = db.queue("parents").enqueue(1);
+    const id = queue.enqueue(2, { after: [parent] });
+    const result = queue.waitResult(id).catch((error) => error);
+    honker.claim("parents", "h");
+    honker.fail(parent, "h", "no");
+    expect(await within(result, "it rejects")).toMatchObject({ code: "HONKBUN_JOB_FAILED" });
+  });
+
+  test("that joins a group, or has another parent, is let go by honker as by us", () => {
+    using db = database({ file: true });
+    using honker = honkerOf(db);
+    const [parents, queue] = [db.queue("parents"), db.queue("q")];
+    const [a = 0, b = 0] = parents.enqueueMany([1, 2]);
+    const grouped = queue.enqueue("grouped", { after: [a], group: "g" });
+    const both = queue.enqueue("both", { after: [a, b] });
+    honker.claim("parents", "h", 2);
+    honker.fail(a, "h", "no");
+    expect(honker.claim("q", "h", 5)).toEqual([]);
+    honker.ack(b, "h");
+    expect(honker.claim("q", "h", 5)).toEqual([]);
+    queue.claimBatch(1);
+    for (const id of [grouped, both]) expect(queue.get(id)?.state).toBe("dead");
+  });
+
+  test("that is buried on another handle's transaction is told of once that has committed", async () => {
+    using db = database({ file: true });
+    using other = new Database(db.sqlite.filename);
+    const queue = db.queue("q");
+    const events: number[] = [];
+    db.on("job:dead", ({ id }) => void events.push(id));
+    const parent = queue.enqueue(1);
+    const id = queue.enqueue(2, { after: [parent] });
+    for (const end of ["ROLLBACK", "COMMIT"]) {
+      other.run("BEGIN IMMEDIATE");
+      queue.cancel(parent, { tx: other });
+      expect(events).toEqual([]);
+      other.run(end);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(events).toEqual(end === "COMMIT" ? [id] : []);
+    }
   });
 
   test("is woken for, and its result can be waited for", async () => {

@@ -172,6 +172,67 @@ describe("jobs of a group", () => {
     expect(payloads(queue.claimBatch(1))).toEqual([5]);
   });
 
+  for (const how of ["cancel", "expire", "plain SQL"] as const) {
+    test(`go on at once when one that waits for long ends by ${how}`, () => {
+      using db = database();
+      const queue = db.queue("q");
+      const id = queue.enqueue(1, { ...G, expiresIn: "10s" });
+      queue.enqueue(2, G);
+      queue.claimBatch(1)[0]?.retry({ delay: "1h" });
+      if (how === "cancel") queue.cancel(id);
+      else if (how === "plain SQL") db.sqlite.run("DELETE FROM _honker_live WHERE id = ?", [id]);
+      else db.clock.advance("12s");
+      expect(payloads(queue.claimBatch(5))).toEqual([2]);
+    });
+  }
+
+  test("that are due come before those that are enqueued later, though nobody has claimed meanwhile", () => {
+    using db = database();
+    const queue = db.queue("q");
+    queue.enqueue("delayed", { ...G, delay: "1s" });
+    const parent = queue.enqueue("parent");
+    queue.enqueue("child", { ...G, after: [parent] });
+    db.clock.advance("5s");
+    queue.enqueue("enqueued", G);
+    queue.claimBatch(1)[0]?.ack();
+    queue.pause();
+    queue.enqueue("last", G);
+    queue.resume();
+    const order = runAll(queue);
+    expect(order.indexOf("delayed")).toBeLessThan(order.indexOf("enqueued"));
+    expect(order.indexOf("child")).toBeLessThan(order.indexOf("last"));
+    expect(order.indexOf("enqueued")).toBeLessThan(order.indexOf("last"));
+  });
+
+  test("keep their order when hundreds join at once, whatever becomes of their due times", () => {
+    using db = database();
+    const queue = db.queue<number>("q");
+    const count = 250;
+    const ids = queue.enqueueMany(
+      Array.from({ length: count }, (_, n) => n),
+      (n) => ({ ...G, delay: 1 + n }),
+    );
+    db.clock.advance("1m");
+    queue.claimBatch(1)[0]?.snooze(0);
+    queue.update(ids[1] ?? 0, { runAt: db.clock.now });
+    queue.setLimits({ groupConcurrency: 3 });
+    queue.setLimits({ groupConcurrency: 1 });
+    expect(runAll(queue as never)).toEqual(Array.from({ length: count }, (_, n) => n));
+  });
+
+  test("are given back where they stood", () => {
+    using db = database();
+    const queue = db.queue("q");
+    queue.enqueue("grouped", G);
+    db.clock.advance(1);
+    queue.enqueue("single");
+    db.clock.advance("1m");
+    const before = queue.list()[0]?.runAt;
+    queue.claimBatch(1)[0]?.snooze(0);
+    expect(queue.list()[0]?.runAt).toEqual(before as Date);
+    expect(payloads(queue.claimBatch(2))).toEqual(["grouped", "single"]);
+  });
+
   test("come back to their group by dead.retry", () => {
     using db = database();
     const queue = db.queue("q");
@@ -184,6 +245,19 @@ describe("jobs of a group", () => {
     queue.enqueue(3, G);
     two?.ack();
     expect(runAll(queue)).toEqual([1, 3]);
+  });
+
+  test("let others have their turn within one millisecond, too", () => {
+    using db = database();
+    const queue = db.queue<number | string>("q");
+    queue.enqueueMany(
+      Array.from({ length: 100 }, (_, n) => n),
+      G,
+    );
+    queue.claimBatch(1)[0]?.ack();
+    queue.enqueue("single");
+    const order = runAll(queue as never);
+    expect(order.indexOf("single")).toBeLessThan(2);
   });
 
   test("let others have their turn: of a group of many and a later single job, that one is claimed second", () => {
@@ -233,7 +307,8 @@ describe("jobs of a group", () => {
   });
 
   test("that plain SQL inserts join as others do", () => {
-    using db = database();
+    // Plain SQL goes by the system's clock.
+    using db = database({ now: new Date(Math.ceil(Date.now() / 1_000) * 1_000 + 60_000) });
     const queue = db.queue("q");
     queue.enqueue(1, G);
     const later = Math.floor(db.clock.now / 1_000) + 60;
@@ -242,9 +317,12 @@ describe("jobs of a group", () => {
       `INSERT INTO _honker_live (queue, payload, group_key, run_at) VALUES ('q', '"late"', 'g', ${later})`,
     );
     queue.enqueue(3, G);
-    expect(queue.counts()).toMatchObject({ ready: 2, blocked: 1, delayed: 1 });
-    expect(payloads(queue.claimBatch(5))).toEqual([1]);
+    expect(queue.counts()).toMatchObject({ ready: 3, blocked: 0, delayed: 1 });
+    const [one] = queue.claimBatch(5);
     expect(queue.counts()).toMatchObject({ ready: 0, blocked: 2, processing: 1 });
+    one?.ack();
+    db.clock.advance("1m");
+    expect(runAll(queue)).toEqual([2, 3, "late"]);
   });
 });
 
@@ -281,6 +359,30 @@ describe("groupConcurrency", () => {
     two?.ack();
     expect(runAll(queue)).toEqual([3, 4, 5]);
   });
+});
+
+test("a job that is claimed no longer waits for its turn when its group has no room any more", () => {
+  using db = database();
+  const queue = db.queue("q", { visibilityTimeout: "10s" });
+  queue.setLimits({ groupConcurrency: 2 });
+  queue.enqueueMany([1, 2, 3], G);
+  const [one, two] = queue.claimBatch(2);
+  queue.setLimits({ groupConcurrency: 1 });
+  one?.retry({ delay: 0 });
+  expect(queue.claimBatch(3)).toEqual([]);
+  two?.ack();
+  expect(payloads(queue.claimBatch(3))).toEqual([1]);
+  // A claim that has expired, and whose job waits for others now, is not held again.
+  queue.setLimits({ groupConcurrency: 2 });
+  const [three] = queue.claimBatch(3);
+  expect(three?.payload).toBe(3);
+  db.clock.advance("12s");
+  queue.setLimits({ concurrency: 1 });
+  const again = queue.claimBatch(1);
+  queue.setLimits({ groupConcurrency: 1 });
+  for (const job of [one, three]) expect(() => job?.heartbeat()).toThrow();
+  expect(queue.counts()).toMatchObject({ processing: 1, blocked: 1 });
+  expect(payloads(again)).toEqual([1]);
 });
 
 test("nothing of a queue with groups is claimed ahead", async () => {

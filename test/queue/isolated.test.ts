@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 
 import { z } from "zod";
 
@@ -512,11 +512,9 @@ describe("a worker with isolated handlers", () => {
     const errors = reported(db);
     const worker = queue.work(SCRIPTED, { timeout: "30s" });
     for (let n = 0; n < 2; n++) {
-      const id = queue.enqueue([
-        { do: "progress", value: 1 },
-        { do: "block until", file: folder.file("go") },
-      ]);
-      await eventually(() => queue.get(id)?.progress === 1, "it is blocked");
+      const begun = folder.file(`begun ${n}`);
+      const id = queue.enqueue([{ do: "block until", file: folder.file("go"), begun }]);
+      await eventually(() => existsSync(begun), "it is blocked");
       db.clock.advance("30s");
       db.clock.advance("1s");
       await eventually(() => state(queue, id) === "dead", "it has failed");

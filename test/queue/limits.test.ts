@@ -89,6 +89,45 @@ describe("setLimits: concurrency", () => {
     await worker.stop();
   });
 
+  test("is not exceeded by a claim that had expired, and is renewed late", () => {
+    using db = database();
+    const queue = db.queue<string>("q", { visibilityTimeout: "10s" });
+    queue.enqueue("late");
+    queue.setLimits({ concurrency: 1 });
+    const [late] = queue.claimBatch(2);
+    queue.enqueue("urgent", { priority: 5 });
+    db.clock.advance("12s");
+    const [urgent] = queue.claimBatch(2);
+    expect(urgent?.payload).toBe("urgent");
+    expect(() => late?.heartbeat()).toThrow("the claim on job");
+    expect(queue.counts()).toMatchObject({ processing: 1, ready: 1 });
+    urgent?.ack();
+    late?.heartbeat(); // nobody has taken it, and there is room
+    expect(queue.counts()).toMatchObject({ processing: 1, ready: 0 });
+  });
+
+  test("reaches what was claimed ahead before", async () => {
+    using db = database({ file: true });
+    const queue = db.queue<number>("q");
+    queue.enqueueMany(numbers(100));
+    let done = 0;
+    const worker = queue.work(
+      async () => {
+        await new Promise((resolve) => setTimeout(resolve, 3));
+        done++;
+      },
+      { prefetch: 90 },
+    );
+    await eventually(() => done === 3, "some are run");
+    queue.setLimits({ rate: { limit: 1, per: "1h" } });
+    await eventually(() => queue.counts().processing === 0, "what was claimed ahead is given back");
+    const before = done;
+    await soon();
+    expect(done - before).toBeLessThanOrEqual(1);
+    expect(before).toBeLessThan(20);
+    await worker.stop();
+  });
+
   test("lets nothing be claimed ahead, by worker or loop", async () => {
     using db = database({ file: true });
     const queue = db.queue<number>("q");
@@ -113,6 +152,25 @@ describe("setLimits: concurrency", () => {
     expect(queue.counts()).toMatchObject({ processing: 1, ready: 2 });
     await jobs.return?.();
   });
+});
+
+test("a limited lane of a worker has its share of the slots beside one that is claimed ahead", async () => {
+  using db = database({ file: true });
+  const busy = db.task("busy", {}, () => new Promise((resolve) => setTimeout(resolve, 1)));
+  const seen: number[] = [];
+  const limited = db.task<never, void>(
+    "limited",
+    {},
+    (() => void seen.push(busy.queue.counts().ready)) as never,
+  );
+  limited.queue.setLimits({ concurrency: 2 });
+  busy.enqueueMany(numbers(2_000) as never);
+  const worker = db.work({ concurrency: 4, prefetch: 50 });
+  await eventually(() => busy.queue.counts().ready < 1_900, "it works");
+  limited.enqueueMany(numbers(5) as never);
+  await eventually(() => seen.length === 5, "the limited ones are run");
+  expect(Math.min(...seen)).toBeGreaterThan(500); // long before the others are through
+  await worker.stop({ timeout: 0 });
 });
 
 describe("setLimits: rate", () => {
@@ -178,6 +236,28 @@ describe("setLimits: rate", () => {
     expect(queue.claimBatch(9)).toHaveLength(1);
     db.clock.advance("10s");
     expect(queue.claimBatch(9)).toHaveLength(3);
+  });
+
+  test("is asked for without writing, also when the clock was set back", async () => {
+    using db = database({ file: true });
+    const errors: unknown[] = [];
+    db.on("error", ({ error }) => void errors.push(error));
+    const queue = db.queue<number>("q");
+    queue.setLimits({ rate: { limit: 2, per: "10s" } });
+    queue.enqueueMany(numbers(5));
+    queue.claimBatch(2);
+    using other = open(db.sqlite.filename);
+    other.sqlite.run("BEGIN IMMEDIATE");
+    const worker = queue.work(() => {});
+    db.clock.set(new Date(db.clock.now - 60_000));
+    await soon();
+    other.sqlite.run("ROLLBACK");
+    db.clock.advance("10s");
+    await eventually(() => queue.counts().ready < 3, "it goes on");
+    expect(errors).toEqual([]);
+    await worker.stop();
+    queue.setLimits({ rate: null });
+    expect(db.sqlite.query("SELECT * FROM _honkbun_starts").all()).toEqual([]);
   });
 
   test("can be changed, and holds for what was started before", () => {
@@ -260,6 +340,7 @@ describe("a paused queue", () => {
 describe("setLimits refuses", () => {
   for (const [what, limits, error] of [
     ["nothing", undefined, "setLimits: limits must be an object, got undefined"],
+    ["null", null, "setLimits: limits must be an object, got null"],
     ["what is unknown", { speed: 1 }, "setLimits: unknown option speed"],
     ["a concurrency of none", { concurrency: 0 }, "setLimits: concurrency"],
     ["a broken concurrency", { concurrency: 1.5 }, "setLimits: concurrency"],

@@ -310,6 +310,45 @@ test("recipes: throttle and debounce", () => {
   expect(queue.claimBatch(2)).toMatchObject([{ payload: "while it runs" }]);
 });
 
+test("a key that is taken uses up no id", () => {
+  using db = database();
+  const queue = db.queue<number>("q");
+  const first = queue.enqueue(1, KEY);
+  for (let n = 0; n < 3; n++) queue.enqueue(2, KEY);
+  expect(queue.enqueue(3)).toBe(first + 1);
+});
+
+test("dead.retry leaves a job where it is while the one that has its key runs, and within another's window", () => {
+  using db = database();
+  const queue = db.queue<string>("q");
+  const replace = { ...KEY, onDuplicate: "replace" } as const;
+  const dead = queue.enqueue("dead", replace);
+  queue.claimBatch(1)[0]?.fail("no");
+  queue.enqueue("running", replace);
+  const [running] = queue.claimBatch(1);
+  expect(queue.dead.retry([dead])).toBe(0);
+  expect(queue.dead.list()).toMatchObject([{ id: dead }]);
+  running?.ack();
+  queue.enqueue("throttled", { ...KEY, uniqueFor: "1m" });
+  queue.claimBatch(1)[0]?.ack();
+  expect(queue.dead.retry([dead])).toBe(0);
+  db.clock.advance("1m");
+  expect(queue.dead.retry([dead])).toBe(1);
+  queue.claimBatch(1)[0]?.fail("again");
+  queue.enqueue("ready", replace);
+  expect(queue.dead.retry([dead])).toBe(1);
+  expect(queue.claimBatch(1)).toMatchObject([{ payload: "dead" }]);
+  expect(db.sqlite.query("SELECT * FROM _honkbun_errors").all()).toEqual([]);
+});
+
+test("a job comes back within the window of its own key", () => {
+  using db = database();
+  const queue = db.queue<string>("q");
+  const id = queue.enqueue("dead", { ...KEY, uniqueFor: "1h" });
+  queue.claimBatch(1)[0]?.fail("no");
+  expect(queue.dead.retry([id])).toBe(1);
+});
+
 describe("refused, before anything is written, is", () => {
   for (const [what, options, message] of [
     ["an empty key", { uniqueKey: "" }, "enqueue: uniqueKey must be a non-empty string"],
@@ -327,8 +366,13 @@ describe("refused, before anything is written, is", () => {
     ["an empty group", { group: "" }, "enqueue: group must be a non-empty string"],
     ["ids that are none", { after: ["1"] }, "enqueue: after must be an array of job ids"],
     ["no array of ids", { after: 1 }, "enqueue: after must be an array of job ids"],
-    ["a job that never was", { after: [99] }, "after: there has never been a job 99"],
-    ["an id that never is", { after: [0] }, "after: there has never been a job 0"],
+    ["a job that never was", { after: [99] }, "enqueue: after: there has never been a job 99"],
+    ["an id that never is", { after: [0] }, "enqueue: after: there has never been a job 0"],
+    [
+      "what cannot be replaced",
+      { ...KEY, onDuplicate: "replace", after: [] },
+      'enqueue: after cannot be given together with onDuplicate "replace"',
+    ],
     ["a rule for nothing", { ifFailed: "run" }, "enqueue: ifFailed needs after"],
     [
       "an unknown rule for failures",

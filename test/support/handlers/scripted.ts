@@ -11,7 +11,7 @@ export type Step =
   | { readonly do: "throw"; readonly what: "plain" | "unrecoverable" | "text" | "caused" }
   | { readonly do: "exit"; readonly code: number }
   | { readonly do: "block"; readonly ms: number }
-  | { readonly do: "block until"; readonly file: string }
+  | { readonly do: "block until"; readonly file: string; readonly begun: string }
   | { readonly do: "lock"; readonly file: string; readonly ms: number }
   | { readonly do: "stray"; readonly what: "throw" | "reject" | "exit"; readonly after: number }
   | { readonly do: "until aborted" }
@@ -48,7 +48,7 @@ async function perform(job: Job<Step[]>, step: Step): Promise<unknown> {
     case "block":
       return Bun.sleepSync(step.ms);
     case "block until":
-      Bun.spawnSync(["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.05; done', step.file]);
+      Bun.spawnSync(["sh", "-c", '> "$1"; while [ ! -e "$0" ]; do sleep 0.05; done', step.file, step.begun]);
       break;
     case "lock": {
       using db = new Database(step.file);
