@@ -2,6 +2,7 @@
 // are. The environment variable BENCH_SCALE scales counts and durations: 0.01 for a quick run.
 import { Database } from "bun:sqlite";
 
+import { CLAIM_ORDER, CLAIMABLE } from "../../src/sqlite/schema.ts";
 import { Process } from "../support/process.ts";
 
 const ROUNDS = 5;
@@ -126,8 +127,8 @@ export class BareWorker implements Disposable {
     this.#claim = this.#database.prepare(
       `UPDATE _honker_live SET state = 'processing', worker_id = ?1, claim_expires_at = ?2, attempts = attempts + 1
        WHERE id IN (
-         SELECT id FROM _honker_live WHERE queue = 'emails' AND state = 'pending' AND attempts < max_attempts AND due <= ?3
-         ORDER BY priority DESC, due, id LIMIT ${batch})
+         SELECT id FROM _honker_live WHERE queue = 'emails' AND ${CLAIMABLE} AND due <= ?3
+         ORDER BY priority DESC, ${CLAIM_ORDER} LIMIT ${batch})
        RETURNING id, payload, attempts`,
     );
     this.#delete = this.#database.prepare(
