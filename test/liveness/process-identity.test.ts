@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 
 import { judge, ownIdentity, type ProcessIdentity } from "../../src/liveness/process-identity.ts";
 import { eventually } from "../support/eventually.ts";
+import { Folder } from "../support/folder.ts";
 import { Process } from "../support/process.ts";
 
 const own = ownIdentity() as ProcessIdentity;
@@ -64,10 +65,20 @@ describe("a process is judged", () => {
   });
 
   test("unknown when we may not ask for it", async () => {
-    await using judge = new Process("unprivileged-judge");
+    await using judge = new Process("judge", "unprivileged");
     // Of another user's, when we are root; else that of root which is always there.
     const pid = process.getuid?.() === 0 ? process.pid : 1;
     expect(await judge.ask<string>({ pid, startedAt: "another time" })).toBe("unknown");
+  });
+
+  test("unknown when its /proc cannot be read", async () => {
+    using folder = new Folder();
+    const hide = 'mount --bind "$0" /proc/$1 && shift && exec "$@"';
+    const under = ["unshare", "--mount", "sh", "-c", hide, folder.path, String(process.pid)];
+    await using judge = new Process({ under, name: "judge" });
+    expect(await judge.ask<string>({ pid: process.pid, startedAt: "another time" })).toBe("unknown");
+    await using sighted = new Process("judge");
+    expect(await sighted.ask<string>({ pid: process.pid, startedAt: "another time" })).toBe("dead");
   });
 
   test("unknown when we do not know who we are", () => {
