@@ -74,18 +74,14 @@ export class Lanes {
     return this.#all.map(({ lane }) => lane.queue).join(", ");
   }
 
-  /** Whether there may be something to claim, when so many jobs can be started at once. */
-  isOpen(startable: number): boolean {
-    return this.#open(startable).length > 0;
+  /** Whether there may be something to claim. */
+  get isOpen(): boolean {
+    return this.#all.some(({ isWaiting }) => !isWaiting);
   }
 
   /** Whether any lane has jobs that may not be claimed ahead: then none are, or its jobs would find no slot. */
   get isLimited(): boolean {
     return this.#all.some(({ isWaiting, isLimited }) => !isWaiting && isLimited);
-  }
-
-  #open(startable: number): OpenLane[] {
-    return this.#all.filter(({ isWaiting, isLimited }) => !isWaiting && (!isLimited || startable > 0));
   }
 
   add(lane: Lane): void {
@@ -103,10 +99,9 @@ export class Lanes {
     failed: (error: unknown) => void,
   ): ClaimedLane[] {
     const result: ClaimedLane[] = [];
-    const all = this.#open(startable);
     const next = this.#served === undefined ? 0 : this.#all.indexOf(this.#served) + 1;
     const rotated = [...this.#all.slice(next), ...this.#all.slice(0, next)];
-    let lanes = rotated.filter((open) => all.includes(open));
+    let lanes = rotated.filter(({ isWaiting }) => !isWaiting);
     let now = startable;
     for (let free = slots; free > 0 && lanes.length > 0;) {
       const filled: OpenLane[] = [];

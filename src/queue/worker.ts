@@ -228,8 +228,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   /** Once `freed` of the slots will be free that are not yet. */
   #mayClaim(freed = 0): boolean {
-    const { capacity, startable } = this.#room(freed);
-    return !this.#isStopping && capacity > 0 && this.#lanes.isOpen(startable);
+    return !this.#isStopping && this.#lanes.isOpen && this.#room(freed).capacity > 0;
   }
 
   /** How many jobs may be claimed, and how many of them can be started at once. */

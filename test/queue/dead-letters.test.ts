@@ -141,3 +141,19 @@ describe("dead.purge", () => {
     expect(queue.dead.list()).toHaveLength(1);
   });
 });
+
+test("nothing is left of what a buried job was, once it is retried or purged", () => {
+  using db = database();
+  const queue = db.queue<number>("q", { keepResult: "1h" });
+  const buried = (): unknown[] => db.sqlite.query("SELECT id FROM _honkbun_buried").all();
+  const ids = queue.enqueueMany([1, 2], { group: "g", uniqueFor: "1s", uniqueKey: "k", onDuplicate: "keep" });
+  queue.enqueueMany([3, 4], (n) => ({ uniqueKey: `k${n}` }));
+  for (let n = 0; n < 4; n++) queue.claimBatch(1)[0]?.fail("no");
+  expect(buried()).toHaveLength(3);
+  expect(queue.dead.retry([ids[0] ?? 0])).toBe(1);
+  queue.dead.purge("all");
+  expect(buried()).toEqual([]);
+  const [job] = db.queue<number>("q").claimBatch(1); // of a handle that keeps no results
+  job?.ack({ result: "kept" });
+  expect(queue.get(ids[0] ?? 0)).toMatchObject({ state: "completed", result: "kept" });
+});

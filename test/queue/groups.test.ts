@@ -256,8 +256,7 @@ describe("jobs of a group", () => {
     );
     queue.claimBatch(1)[0]?.ack();
     queue.enqueue("single");
-    const order = runAll(queue as never);
-    expect(order.indexOf("single")).toBeLessThan(2);
+    expect(runAll(queue as never).slice(0, 2)).toContain("single");
   });
 
   test("let others have their turn: of a group of many and a later single job, that one is claimed second", () => {
@@ -279,7 +278,7 @@ describe("jobs of a group", () => {
       db.clock.advance(10);
       job?.ack();
     }
-    expect(order.indexOf("single")).toBeLessThan(2);
+    expect(order.slice(0, 2)).toContain("single");
   });
 
   test("are acked, failed and cancelled by honker, which sees the first alone", () => {
