@@ -268,7 +268,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
             Math.min(toMilliseconds(timeout, "shutdown: timeout"), LONGEST_TIMER),
           );
     await Promise.all([
-      this.#streams.feed.stopAll(),
+      this.#streams.feed.stopAll(deadline.promise),
       ...this.#queues.loops.all.map((loop) => loop.drain(deadline.promise)),
     ]);
     clearTimeout(timer);

@@ -83,8 +83,7 @@ export class Writer {
 
   /** Runs `fn` in a transaction of its own, unless the lock is taken, or the handle inside a transaction: then null. */
   tryTransaction<T>(fn: (tx: Database) => T): { readonly result: T } | null {
-    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
-    if (this.isOccupied) return null;
+    if (this.#isInTransaction()) return null;
     try {
       this.connection.use(prepareTransactionStatements).begin.run();
     } catch (error) {
@@ -141,15 +140,18 @@ export class Writer {
     return result;
   }
 
-  #assertNoTransaction(): void {
+  /** @throws ClosedError */
+  #isInTransaction(): boolean {
     if (this.#closed) throw new ClosedError("this honkbun handle is closed");
-    let occupied: boolean;
     try {
-      occupied = this.#handle.inTransaction;
+      return this.#handle.inTransaction;
     } catch (cause) {
       throw new ClosedError("the bun:sqlite handle that honkbun works on was closed", { cause });
     }
-    if (occupied) {
+  }
+
+  #assertNoTransaction(): void {
+    if (this.#isInTransaction()) {
       throw new AmbiguousTransactionError(
         "db.sqlite is inside a transaction that db.transaction did not begin; it may be another request's, left open " +
           "across an await. Use db.transaction, or pass { tx } to send on this transaction",

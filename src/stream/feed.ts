@@ -35,6 +35,8 @@ export class StreamFeed implements Feed {
   readonly #pool: Pool;
   readonly #hub: WakeHub;
   readonly #followers = new Map<string, Set<Follower>>();
+  /** They follow no longer, and how far they are is not saved yet. */
+  readonly #ending = new Set<Follower>();
   #count = 0;
   /** Offsets and seeks up to these were seen. */
   #cursor = 0;
@@ -47,11 +49,6 @@ export class StreamFeed implements Feed {
 
   get all(): readonly Follower[] {
     return [...this.#followers.values()].flatMap((set) => [...set]);
-  }
-
-  /** The last seek that was seen: who begins now knows of all up to it. */
-  get seek(): number {
-    return this.#seek;
   }
 
   /**
@@ -75,8 +72,19 @@ export class StreamFeed implements Feed {
   delete(follower: Follower): void {
     const set = this.#followers.get(follower.topic);
     if (!set?.delete(follower)) return;
+    if (follower.unsaved !== undefined) this.#ending.add(follower);
     if (set.size === 0) this.#followers.delete(follower.topic);
     if (--this.#count === 0) this.#hub.remove(this);
+  }
+
+  /** One that follows no longer has nothing to save any more. */
+  forget(follower: Follower): void {
+    this.#ending.delete(follower);
+  }
+
+  /** Offsets after this one are given again: of a transaction in memory that was rolled back. */
+  rewind(last: number): void {
+    this.#cursor = Math.min(this.#cursor, last);
   }
 
   /** Whether what is read now is committed; if not, all are woken when it is. */
@@ -120,20 +128,21 @@ export class StreamFeed implements Feed {
   }
 
   get hasUnsaved(): boolean {
-    return this.all.some(({ unsaved }) => unsaved !== undefined);
+    return [...this.all, ...this.#ending].some(({ unsaved }) => unsaved !== undefined);
   }
 
   /** Saves how far all are, on a connection that is inside a transaction. */
   saveAll(connection: Connection): void {
-    for (const { unsaved } of this.all) {
+    for (const { unsaved } of [...this.all, ...this.#ending]) {
       if (unsaved === undefined) continue;
       const { consumer, topic, offset, seq } = unsaved;
       connection.use(prepareStreamStatements).save.run(consumer, topic, offset, seq);
     }
   }
 
-  async stopAll(): Promise<void> {
-    await Promise.allSettled(this.all.map((follower) => follower.stop()));
+  /** Lets all finish what they have in hand, until the deadline. */
+  async stopAll(deadline: Promise<void>): Promise<void> {
+    await Promise.race([Promise.allSettled(this.all.map((follower) => follower.stop())), deadline]);
   }
 
   endAll(): void {

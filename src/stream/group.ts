@@ -1,7 +1,7 @@
 import { toUnixSeconds } from "../clock.ts";
 import { show } from "../duration.ts";
 import { assertName, readPage } from "../options.ts";
-import { deserialize, readStored, type Schema } from "../payload.ts";
+import { deserialize, messageOf, readStored, type Schema } from "../payload.ts";
 import { type Backoff, backoff } from "../queue/backoff.ts";
 import { buryJobs, recordError } from "../queue/burial.ts";
 import { type Claimed, Claiming, type Read } from "../queue/claiming.ts";
@@ -47,7 +47,10 @@ export interface DeadEvents<E> {
     readonly limit?: number | undefined;
     readonly after?: number | undefined;
   }): readonly StreamEvent<E>[];
-  /** Delivers them again, all or those with these offsets. Returns how many there were. */
+  /**
+   * Delivers them again, all or those with these offsets. Returns how many there were.
+   * @throws TypeError for a group that never had a member, as of a consumer of `process`
+   */
   retry(which: "all" | readonly number[]): number;
   /** Forgets them. Returns how many there were. */
   purge(which: "all" | readonly number[]): number;
@@ -68,7 +71,9 @@ export class StreamGroup<E> {
     this.#topic = topic;
     this.#schema = schema;
     this.#context = context;
-    this.#queue = new Queue(context, `_stream:${topic}:${name}`, readQueueOptions("group", undefined));
+    // Encoded, so that no two groups have the same, whatever colons are in their names.
+    const queue = `_stream:${encodeURIComponent(topic)}:${name}`;
+    this.#queue = new Queue(context, queue, readQueueOptions("group", undefined));
   }
 
   /**
@@ -125,7 +130,11 @@ export class StreamGroup<E> {
     const { dead } = this.#queue;
     return {
       list: (options) => this.#listDead(options),
-      retry: (which) => dead.retry(this.#idsOf("group.dead.retry", which)),
+      retry: (which) => {
+        const ids = this.#idsOf("group.dead.retry", which);
+        this.#assertRegistered();
+        return dead.retry(ids);
+      },
       purge: (which) => dead.purge(this.#idsOf("group.dead.purge", which)),
     };
   }
@@ -138,7 +147,7 @@ export class StreamGroup<E> {
     const { id } = insertJob(connection, newJob(this.#queue.name, text, terms, null, now), () => {});
     const job = { id, queue: this.#queue.name, attempts: 1, max_attempts: 1 };
     recordError(connection, job, error, now);
-    buryJobs(connection, [job], error instanceof Error ? error.message : String(error), now, () => {});
+    buryJobs(connection, [job], messageOf(error), now, () => {});
   }
 
   #listDead(
@@ -164,6 +173,18 @@ export class StreamGroup<E> {
         connection.use(prepareGroupStatements).deadIds.all(this.#queue.name, JSON.stringify(which)),
       )
       .map(({ id }) => id);
+  }
+
+  /** What a consumer of `process` has buried nobody would deliver again. */
+  #assertRegistered(): void {
+    const isRegistered = this.#context.pool.read(
+      (connection) => connection.use(prepareGroupStatements).handedOn.get(this.#topic, this.name) !== null,
+    );
+    if (!isRegistered) {
+      throw new TypeError(
+        `group.dead.retry: ${this.name} of ${this.#topic} has never had a member to deliver to; handle the events, and purge them`,
+      );
+    }
   }
 
   #deliveries(connection: Connection): { readonly begun: number; readonly others: number } {

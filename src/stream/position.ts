@@ -30,7 +30,7 @@ export function resolvePosition(connection: Connection, topic: string, position:
 function before(connection: Connection, topic: string, seconds: number): number {
   const { at, lastOffset } = connection.use(prepareStreamStatements);
   // Events up to `older` are older than that time, and those from `newer` on are not.
-  let older = 0;
+  let older = trimmedThrough(connection, topic);
   let newer = (lastOffset.get()?.offset ?? 0) + 1;
   while (newer - older > 1) {
     const middle = Math.floor((older + newer) / 2);

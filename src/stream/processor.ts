@@ -67,6 +67,8 @@ export class Processor<E> implements Running, Follower {
   readonly #host: ProcessorHost<E>;
   readonly #stopped = Promise.withResolvers<void>();
   readonly #offAbort: () => void;
+  readonly #begin: number;
+  #timer: Timer | undefined;
   #isStopping = false;
   #isOver = false;
   /** Set while there is nothing to do. */
@@ -83,7 +85,11 @@ export class Processor<E> implements Running, Follower {
     this.#isStopping = signal?.aborted === true;
     if (!this.#isStopping) host.context.feed.add(this);
     this.#offAbort = onAbort(signal, () => void this.stop());
-    void this.#run();
+    // Where it begins is decided now; when, in a later turn, so that the caller has what `process` returns.
+    this.#begin = this.#isStopping
+      ? 0
+      : host.context.pool.readCommitted((connection) => resolvePosition(connection, host.topic, host.from));
+    setImmediate(() => void this.#run());
   }
 
   get stopped(): Promise<void> {
@@ -97,7 +103,9 @@ export class Processor<E> implements Running, Follower {
   stop(options?: { readonly timeout?: Duration | undefined }): Promise<void> {
     assertKnown("stop", options, STOP);
     if (options?.timeout !== undefined) {
-      setTimeout(() => this.end(), Math.min(toMilliseconds(options.timeout, "stop: timeout"), LONGEST_TIMER));
+      const timeout = toMilliseconds(options.timeout, "stop: timeout");
+      clearTimeout(this.#timer);
+      if (!this.#isOver) this.#timer = setTimeout(() => this.end(), Math.min(timeout, LONGEST_TIMER));
     }
     this.#isStopping = true;
     this.wake();
@@ -140,7 +148,10 @@ export class Processor<E> implements Running, Follower {
         if (done.result) await new Promise((resolve) => setImmediate(resolve));
         else await this.#idle();
       } catch (error) {
-        await this.#failed(error);
+        await this.#failed(error).catch(async (failure) => {
+          this.#report(failure); // such as a full disk; the next try comes here again
+          await Bun.sleep(PAUSE_AFTER_ERROR);
+        });
       }
     }
     this.#finish();
@@ -148,11 +159,11 @@ export class Processor<E> implements Running, Follower {
 
   /** False when there was nothing to handle. */
   #batch(tx: Tx): boolean {
-    const { context, topic, schema, consumer, handler, from } = this.#host;
+    const { context, topic, schema, consumer, handler } = this.#host;
     const { connection } = context.pool.writer;
     const { saved, page, seek } = connection.use(prepareStreamStatements);
     const stored = saved.get(topic, consumer);
-    const position = stored?.offset ?? resolvePosition(connection, topic, from);
+    const position = stored?.offset ?? this.#begin;
     const through = trimmedThrough(connection, topic);
     if (through > position) throw trimmedError(topic, position, through);
     const rows = page.all(topic, position, position < this.#suspect ? 1 : BATCH);
@@ -171,7 +182,7 @@ export class Processor<E> implements Running, Follower {
         throw new EventFailure(row, error);
       }
       last = row.offset;
-      if (performance.now() >= end) break;
+      if (performance.now() >= end || this.#isStopping) break;
     }
     if (last > position || stored === null) seek.run(consumer, topic, last);
     return rows.length > 0;
@@ -206,10 +217,10 @@ export class Processor<E> implements Running, Follower {
 
   /** False when another process has passed it meanwhile. */
   #passOver(row: EventRow, error: unknown): boolean {
-    const { context, topic, consumer, onError, from, bury } = this.#host;
+    const { context, topic, consumer, onError, bury } = this.#host;
     const { connection } = context.pool.writer;
     const { saved, page, seek } = connection.use(prepareStreamStatements);
-    const position = saved.get(topic, consumer)?.offset ?? resolvePosition(connection, topic, from);
+    const position = saved.get(topic, consumer)?.offset ?? this.#begin;
     if (page.get(topic, position, 1)?.offset !== row.offset) return false;
     if (onError === "dead") bury(row, error);
     seek.run(consumer, topic, row.offset);
@@ -230,6 +241,7 @@ export class Processor<E> implements Running, Follower {
   #finish(error?: Error): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    clearTimeout(this.#timer);
     this.#offAbort();
     this.#host.context.feed.delete(this);
     this.#wakeUp?.();

@@ -43,7 +43,9 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
   #saved = 0;
   #unsaved = 0;
   /** The last seek that we know of. */
-  #seq: number;
+  #seq = 0;
+  /** To be called when the loop's body has finished with the current event, and is to end then. */
+  #finished: (() => void) | undefined;
   #timer: Timer | undefined;
   #isSaving = false;
   #hasToSave = false;
@@ -58,21 +60,26 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     this.#options = options;
     const isAttached = options.signal?.aborted !== true;
     if (isAttached) context.feed.add(this); // before the reads: it is woken for what commits after them
-    this.#seq = context.feed.seek;
     if (isAttached) this.#begin();
     this.attach(options.signal);
   }
 
   override next(): Promise<IteratorResult<StreamEvent<E>>> {
     this.#countHandled();
+    this.#finished?.();
     const event = this.isEnded || this.wanted > 0 ? undefined : this.#take();
     if (event !== undefined) return Promise.resolve({ done: false, value: event });
-    void this.#flush(); // it is idle
-    return super.next();
+    // All that was read was handed out, and handled.
+    const isCaughtUp = !this.isEnded && this.#current === undefined && this.#index >= this.#rows.length;
+    if (isCaughtUp) this.#handled = Math.max(this.#handled, this.#position);
+    const saving = this.#flush(); // it is idle
+    const result = super.next();
+    return this.isEnded ? saving.then(() => result) : result;
   }
 
   override async return(): Promise<IteratorResult<StreamEvent<E>>> {
     const result = await super.return();
+    this.#finished?.();
     await this.#saving;
     return result;
   }
@@ -98,7 +105,17 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     });
   }
 
+  /** Waits for the loop's body to finish with the event that it has in hand. */
   async stop(): Promise<void> {
+    if (this.#current !== undefined && !this.isEnded) {
+      await new Promise<void>((resolve) => {
+        this.#finished = () => {
+          this.#finished = undefined;
+          this.end();
+          resolve();
+        };
+      });
+    }
     await this.return();
   }
 
@@ -111,6 +128,7 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
   }
 
   sought(consumer: string, offset: number, seq: number): void {
+    if (seq <= this.#seq) return; // it was known when this one began
     this.#seq = seq;
     if (consumer !== this.#options.consumer) return;
     this.#rows = [];
@@ -133,18 +151,21 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
   }
 
   protected override detached(): void {
-    this.#context.feed.delete(this);
+    const { feed } = this.#context;
+    feed.delete(this);
     this.#rows = [];
     this.#index = 0;
-    void this.#flush();
+    void this.#flush().then(() => feed.forget(this));
   }
 
   #begin(): void {
     const { consumer, from = "saved" } = this.#options;
-    const { saved, position } = this.#context.pool.readCommitted((connection) => {
-      const { saved: get } = connection.use(prepareStreamStatements);
+    const { pool, feed } = this.#context;
+    const { saved, position, seq } = pool.readCommitted((connection) => {
+      const { saved: get, lastSeek } = connection.use(prepareStreamStatements);
       const row = consumer === undefined ? null : get.get(this.topic, consumer);
       return {
+        seq: lastSeek.get()?.seq ?? 0,
         saved: row?.offset,
         position:
           from === "saved"
@@ -152,8 +173,21 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
             : resolvePosition(connection, this.topic, from),
       };
     });
+    this.#seq = seq;
     this.#position = position;
     this.#handled = position;
+    // In memory offsets count that the open transaction has given, and may yet take back.
+    pool.onEnd({
+      rolledBack: () => {
+        if (pool.isClosed) return;
+        const last = pool.readCommitted(
+          (connection) => connection.use(prepareStreamStatements).lastOffset.get()?.offset ?? 0,
+        );
+        feed.rewind(last);
+        this.#position = Math.min(this.#position, last);
+        this.#handled = Math.min(this.#handled, last);
+      },
+    });
     this.#saved = saved ?? -1; // registered by the first save, so that what it has yet to read is not trimmed
     void this.#flush();
   }
@@ -174,8 +208,7 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
       } catch (error) {
         if (!(error instanceof PayloadError)) throw error;
         this.#context.report(error, `subscription to ${this.topic}`); // nobody can read it as it is
-        this.#handled = row.offset;
-        this.#unsaved++;
+        if (this.#current === undefined) this.#handled = row.offset;
       }
     }
   }
@@ -184,9 +217,10 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     const { pool, feed } = this.#context;
     const { key } = this.#options;
     if (this.isEnded || !feed.isSettled) return false;
-    const { rows, trimmed } = pool.readCommitted((connection) => {
-      const { page, pageOfKey } = connection.use(prepareStreamStatements);
+    const { rows, trimmed, last } = pool.readCommitted((connection) => {
+      const { page, pageOfKey, lastOffset } = connection.use(prepareStreamStatements);
       return {
+        last: key === undefined ? 0 : (lastOffset.get()?.offset ?? 0), // before the page, which then has all up to it
         rows:
           key === undefined
             ? page.all(this.topic, this.#position, PAGE)
@@ -201,6 +235,8 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     this.#rows = rows;
     this.#index = 0;
     this.#position = rows.at(-1)?.offset ?? this.#position;
+    // Of other keys nothing is to be handled.
+    if (rows.length < PAGE) this.#position = Math.max(this.#position, last);
     return rows.length > 0;
   }
 
@@ -211,7 +247,7 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
       return;
     }
     this.#position = through;
-    this.#handled = Math.max(this.#handled, through);
+    if (this.#current === undefined) this.#handled = Math.max(this.#handled, through);
     callListener(
       () => onTrimmed(through),
       (error) => this.#context.report(error, `onTrimmed of ${this.topic}`),

@@ -102,6 +102,25 @@ describe("a group", () => {
     await member.stop();
   });
 
+  test("is told from others, whatever colons are in the names", async () => {
+    using db = database({ file: true });
+    const seen: string[] = [];
+    const members = [
+      db
+        .stream("a")
+        .group("b:c")
+        .work(({ topic }) => void seen.push(topic)),
+      db
+        .stream("a:b")
+        .group("c")
+        .work(({ topic }) => void seen.push(topic)),
+    ];
+    db.stream("a:b").publishMany(numbers(20));
+    await eventually(() => seen.length === 20, "all are handled");
+    expect(new Set(seen)).toEqual(new Set(["a:b"]));
+    for (const member of members) await member.stop();
+  });
+
   test("counts what is pending, and what it lags behind", async () => {
     using db = database({ file: true });
     const stream = db.stream<number>("t");

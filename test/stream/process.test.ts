@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 
 import { z } from "zod";
@@ -155,7 +156,78 @@ describe("an event whose handler throws", () => {
   });
 });
 
+test("an event that cannot be kept as dead is tried again, and the consumer goes on once it can", async () => {
+  using db = database({ file: true });
+  const errors: string[] = [];
+  db.on("error", ({ error }) => void errors.push((error as Error).message));
+  const stream = db.stream<number>("t");
+  stream.publishMany([1, 2]);
+  db.sqlite.run("CREATE TRIGGER full BEFORE INSERT ON _honker_dead BEGIN SELECT raise(ABORT, 'full'); END");
+  const running = stream.process(
+    "p",
+    ({ payload }) => {
+      if (payload === 1) throw Object.create(null);
+    },
+    { onError: "dead" },
+  );
+  await eventually(() => errors.includes("full"), "it is reported");
+  db.sqlite.run("DROP TRIGGER full");
+  await eventually(() => offset(db) === 2, "it goes on");
+  expect(stream.group("p").dead.list()).toMatchObject([{ payload: 1 }]);
+  expect(() => stream.group("p").dead.retry("all")).toThrow("has never had a member");
+  expect(stream.group("p").dead.purge("all")).toBe(1);
+  await within(running.stop(), "it stops");
+});
+
 describe("process", () => {
+  test("can be stopped by its own handler, before the next event", async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    stream.publishMany(numbers(5));
+    const seen: number[] = [];
+    const running = stream.process("p", ({ payload }) => {
+      seen.push(payload);
+      if (payload === 1) void running.stop();
+    });
+    await within(running.stopped, "it stops");
+    expect(seen).toEqual([0, 1]);
+    expect(offset(db)).toBe(2);
+  });
+
+  test('begins at the end as of the call, with from: "end"', async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    stream.publish(0);
+    const seen: number[] = [];
+    const running = stream.process("p", ({ payload }) => void seen.push(payload), { from: "end" });
+    stream.publish(1);
+    await eventually(() => seen.length === 1, "it is handled");
+    expect(seen).toEqual([1]);
+    await running.stop({ timeout: "1h" }); // which keeps nothing alive
+  });
+
+  test("stops when the handle that it was given is closed", async () => {
+    using folder = new Folder();
+    open(folder.file()).close();
+    const handle = new Database(folder.file());
+    const db = open(handle);
+    db.on("error", () => {});
+    const running = db.stream<number>("t").process("p", () => {});
+    await eventually(
+      () => handle.query("SELECT * FROM _honker_stream_consumers").all().length === 1,
+      "it runs",
+    );
+    handle.close();
+    using other = open(folder.file());
+    other.stream<number>("t").publish(1);
+    expect(running.stopped).rejects.toMatchObject({ code: "HONKBUN_CLOSED" });
+    await within(
+      running.stopped.catch(() => {}),
+      "it stops",
+    );
+    db.close();
+  });
+
   test("begins where it is told when nothing is saved, and else where it was", async () => {
     using db = database({ file: true });
     const stream = db.stream<number>("t");

@@ -183,7 +183,7 @@ describe("a consumer", () => {
     expect(saved(db, "d")).toBe(9);
     const third = open(folder.file());
     await take(third.stream<number>("t").subscribe({ consumer: "e" }), 10);
-    await third.shutdown();
+    await third.shutdown({ timeout: 50 }); // nobody will finish the tenth
     expect(saved(db, "e")).toBe(9);
   });
 
@@ -231,6 +231,105 @@ describe("a consumer", () => {
     expect(saved(db, "c")).toBe(9);
   });
 
+  test("loses nothing of what it has handled when its signal and close come together", async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    db.stream<number>("t").publishMany(numbers(5));
+    const other = open(folder.file());
+    const stop = new AbortController();
+    for await (const { payload } of other
+      .stream<number>("t")
+      .subscribe({ consumer: "c", signal: stop.signal })) {
+      if (payload === 2) stop.abort();
+    }
+    other.close();
+    expect(saved(db, "c")).toBe(3);
+    const third = open(folder.file());
+    const source = third
+      .stream<number>("t")
+      .subscribe({ consumer: "d", signal: AbortSignal.any([stop.signal]) });
+    await source.next();
+    const again = new AbortController();
+    const loop = third.stream<number>("t").subscribe({ consumer: "e", signal: again.signal });
+    await take(loop, 3);
+    again.abort();
+    third.close();
+    expect(saved(db, "e")).toBe(2);
+  });
+
+  test("is not moved by a seek from before it began", async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    stream.publishMany(numbers(5));
+    const other = stream.subscribe({ from: "end" });
+    void other.next();
+    stream.seek("c", 0);
+    expect(await take(stream.subscribe({ consumer: "c", from: 3 }), 2)).toEqual([3, 4]);
+    stream.seek("d", 2);
+    const source = stream.subscribe({ consumer: "d" });
+    expect(await take(source, 2)).toEqual([2, 3]);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await take(source, 1)).toEqual([4]);
+  });
+
+  test("lets its body finish on shutdown, and counts what that has handled", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    db.stream<number>("t").publishMany(numbers(5));
+    const log: unknown[] = [];
+    const loop = (async () => {
+      for await (const { payload } of db.stream<number>("t").subscribe({ consumer: "c" })) {
+        log.push(`begin ${payload}`);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        log.push([`end ${payload}`, db.stream("t").length()]);
+      }
+    })();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await within(db.shutdown(), "it has finished");
+    await loop;
+    expect(log).toEqual(["begin 0", ["end 0", 5]]);
+    using again = open(folder.file());
+    expect(saved(again, "c")).toBe(1);
+  });
+
+  test("does not keep shutdown longer than its timeout, though somebody holds the lock", async () => {
+    using folder = new Folder();
+    using other = open(folder.file());
+    const db = open(folder.file(), { busyTimeout: 100 });
+    db.on("error", () => {});
+    db.stream<number>("t").publishMany(numbers(5));
+    const source = db.stream<number>("t").subscribe({ consumer: "c" });
+    await take(source, 3);
+    other.sqlite.run("BEGIN IMMEDIATE");
+    await within(db.shutdown({ timeout: 50 }), "it is over", 4_000);
+    other.sqlite.run("ROLLBACK");
+  });
+
+  test("of a key does not lag behind when there are none of its events", async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    stream.publishMany(numbers(5), { key: "other" });
+    const source = stream.subscribe({ consumer: "c", key: "mine" });
+    const next = source.next();
+    await eventually(() => saved(db, "c") === 5, "it has passed them");
+    expect(stream.trim({ maxCount: 0 })).toBe(5);
+    stream.publish(7, { key: "mine" });
+    expect((await within(next, "its own comes")).value).toMatchObject({ payload: 7 });
+  });
+
+  test("with several calls that wait has handled nothing of what is in hand", async () => {
+    using db = database({ file: true });
+    const stream = db.stream("t", { schema: z.number() });
+    db.on("error", () => {});
+    const source = stream.subscribe({ consumer: "c" });
+    const both = [source.next(), source.next()];
+    db.stream<unknown>("t").publishMany([1, "x"]);
+    await within(both[0] as Promise<unknown>, "the first");
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    await source.return?.();
+    expect(saved(db, "c")).toBe(0);
+  });
+
   test("that is behind what was trimmed is told, or goes on with a report, but never silently", async () => {
     using db = database({ file: true });
     const stream = db.stream<number>("t");
@@ -244,7 +343,8 @@ describe("a consumer", () => {
     const going = stream.subscribe({ consumer: "c", onTrimmed: (through) => void told.push(through) });
     expect(await take(going, 3)).toEqual([7, 8, 9]);
     expect(told).toEqual([7]);
-    // Who begins at the start begins with what there is.
+    // Who begins at the start, or at a time, begins with what there is.
+    expect(await take(stream.subscribe({ from: new Date(0) }), 1)).toEqual([7]);
     expect(await take(stream.subscribe(), 1)).toEqual([7]);
     expect(await take(stream.subscribe({ consumer: "new" }), 1)).toEqual([7]);
   });
@@ -258,6 +358,23 @@ describe("a consumer", () => {
     expect(stream.trim({ maxCount: 0 })).toBe(0);
     expect(await take(source, 10)).toEqual(numbers(10));
   });
+});
+
+test("a subscriber that begins in a transaction which rolls back misses nothing after it", async () => {
+  for (const file of [false, true]) {
+    using db = database({ file });
+    const stream = db.stream<number>("t");
+    let source: StreamSource<number> | undefined;
+    expect(() =>
+      db.transaction(() => {
+        stream.publishMany(numbers(3));
+        source = stream.subscribe({ from: "end" });
+        throw new Error("no");
+      }),
+    ).toThrow("no");
+    stream.publish(9);
+    expect(await take(source as StreamSource<number>, 1)).toEqual([9]);
+  }
 });
 
 test("an event that does not fit the schema is reported, and the others come", async () => {
