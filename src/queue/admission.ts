@@ -80,10 +80,11 @@ export function admit(
 export function admitsAt(connection: Connection, queue: string, standing: Standing, now: number): number {
   if (admit(connection, queue, { ...standing, rate: null }, 1, now) === 0) return Number.POSITIVE_INFINITY;
   const { rate } = standing;
-  if (rate === null || startedWithin(connection, queue, rate, now) < rate.limit) return 0;
-  const { firstStart } = connection.use(prepareAdmissionStatements);
-  const first = firstStart.get(queue, now - rate.per)?.at ?? now;
-  return Math.min(first, now) + rate.per;
+  const { firstStart, lastStart } = connection.use(prepareAdmissionStatements);
+  // The clock was set back, as a claim will find.
+  if (rate === null || (lastStart.get(queue)?.at ?? 0) > now) return 0;
+  if (startedWithin(connection, queue, rate, now) < rate.limit) return 0;
+  return (firstStart.get(queue, now - rate.per)?.at ?? now) + rate.per;
 }
 
 /** Jobs were started: they count for the rate. */
@@ -94,9 +95,7 @@ export function noteStarts(
   count: number,
   now: number,
 ): void {
-  if (rate === null) return;
-  followClock(connection, queue, rate, now);
-  if (count === 0) return;
+  if (rate === null || count === 0) return;
   const { addStarts, forgetStarts } = connection.use(prepareAdmissionStatements);
   addStarts.run(queue, now, count);
   forgetStarts.run(queue, now - rate.per);
@@ -108,21 +107,20 @@ export function joinGroups(connection: Connection, queue: string, now: number): 
   for (const { id, group_key } of unjoined.all(queue, now, PORTION)) join.run(id, queue, group_key);
 }
 
-/** How many were started in the time of the rate that ends now. What a clock that was ahead has noted is as of now. */
-function startedWithin(connection: Connection, queue: string, { per }: Rate, now: number): number {
-  const { lastStart, started } = connection.use(prepareAdmissionStatements);
-  const last = lastStart.get(queue);
-  return last === null ? 0 : (started.get(queue, Math.max(last.at, now) - per)?.n ?? 0);
-}
-
-/** After the clock was set back, what was started last is noted as started now. */
-function followClock(connection: Connection, queue: string, { per }: Rate, now: number): void {
+/** After the clock was set back, what was started last counts as started now. To be called before jobs are admitted. */
+export function followClock(connection: Connection, queue: string, { rate }: Standing, now: number): void {
+  if (rate === null) return;
   const { lastStart, started, dropLater, addStarts } = connection.use(prepareAdmissionStatements);
   const last = lastStart.get(queue);
   if (last === null || last.at <= now) return;
-  const count = started.get(queue, last.at - per)?.n ?? 0;
+  const count = started.get(queue, last.at - rate.per)?.n ?? 0;
   dropLater.run(queue, now);
   addStarts.run(queue, now, count);
+}
+
+/** How many were started in the time of the rate that ends now. */
+function startedWithin(connection: Connection, queue: string, { per }: Rate, now: number): number {
+  return connection.use(prepareAdmissionStatements).started.get(queue, now - per)?.n ?? 0;
 }
 
 interface StandingRow {

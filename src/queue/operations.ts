@@ -2,7 +2,15 @@ import { toUnixSeconds } from "../clock.ts";
 import { JobExpiredError } from "../errors.ts";
 import { messageOf } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
-import { admit, admitsAt, joinGroups, noteStarts, readStanding, type Standing } from "./admission.ts";
+import {
+  admit,
+  admitsAt,
+  followClock,
+  joinGroups,
+  noteStarts,
+  readStanding,
+  type Standing,
+} from "./admission.ts";
 import { buryJobs, buryUnsafe, type Failure, type OnSwept, recordError } from "./burial.ts";
 import type { Claim } from "./lease.ts";
 import { pruneAfter, prunesAt } from "./retention.ts";
@@ -33,6 +41,7 @@ export function claimJobs(
 ): LiveRow[] {
   if (standing.isPaused) return [];
   if (standing.hasUnjoined) joinGroups(connection, queue, now);
+  followClock(connection, queue, standing, now);
   const wanted = admit(connection, queue, standing, count, now);
   if (wanted === 0) return [];
   const { firsts, take, takeOne, expired, noteTurn } = connection.use(prepareQueueStatements);

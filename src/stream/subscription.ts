@@ -155,7 +155,9 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     feed.delete(this);
     this.#rows = [];
     this.#index = 0;
-    void this.#flush().then(() => feed.forget(this));
+    void this.#flush().then(() => {
+      if (this.unsaved === undefined) feed.forget(this); // else closing tries once more
+    });
   }
 
   #begin(): void {
@@ -288,7 +290,9 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
         if (seq === this.#seq) this.#saved = Math.max(this.#saved, offset);
       }
     } catch (error) {
-      if (!pool.isClosed) report(error, `offset of ${this.#options.consumer} in ${this.topic}`); // the next one tries again
+      if (pool.isClosed) return;
+      report(error, `offset of ${this.#options.consumer} in ${this.topic}`);
+      this.#timer ??= setTimeout(() => void this.#flush(), SAVED_WITHIN).unref(); // and tries again
     } finally {
       this.#isSaving = false;
     }
