@@ -98,14 +98,20 @@ export class Slots {
   /** What waits for a slot is not kept from other workers for long. */
   #beImpatient(wait = PATIENCE): void {
     this.#impatience ??= setTimeout(() => {
-      this.#impatience = undefined;
-      if (this.#waiting.length === 0) return;
       const left = this.#startedAt + PATIENCE - performance.now();
-      if (left > 0) this.#beImpatient(left);
-      else {
-        this.#prefetch.stuck();
-        this.giveBackWaiting();
-      }
+      // After a time in which the process had no turn, handlers that are due to end have theirs first.
+      this.#impatience = setTimeout(() => this.#loseOrKeepPatience(), Math.max(1, left));
     }, wait);
+  }
+
+  #loseOrKeepPatience(): void {
+    this.#impatience = undefined;
+    if (this.#waiting.length === 0) return;
+    const left = this.#startedAt + PATIENCE - performance.now();
+    if (left > 0) this.#beImpatient(left);
+    else {
+      this.#prefetch.stuck();
+      this.giveBackWaiting();
+    }
   }
 }
