@@ -3,6 +3,7 @@ import { Database } from "bun:sqlite";
 import { z } from "zod";
 
 import type { Clock } from "./clock.ts";
+import { type Context, createContext } from "./context.ts";
 import { type Duration, LONGEST_TIMER, show, toMilliseconds } from "./duration.ts";
 import { ClosedError } from "./errors.ts";
 import { Emitter, type Events, type Subscription } from "./events.ts";
@@ -89,6 +90,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #hub: WakeHub;
   readonly #emitter = new Emitter();
   readonly #pubsub: PubSub;
+  readonly #context: Context;
   readonly #queues: QueueContext;
   readonly #tasks: Tasks;
   readonly #streams: StreamContext;
@@ -124,9 +126,10 @@ export class Honkbun implements Disposable, AsyncDisposable {
       pruning(this.#pool, clock, keep, (error) => report(error, "pruning of notifications")),
       report,
     );
-    this.#queues = queueContext(this.#pool, this.#hub, clock, this.#emitter);
+    this.#context = createContext(this.#pool, this.#hub, clock, report);
+    this.#queues = queueContext(this.#context, this.#emitter);
     this.#tasks = new Tasks(this.#queues);
-    this.#streams = streamContext(this.#pool, this.#hub, clock, report);
+    this.#streams = streamContext(this.#context);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -285,10 +288,19 @@ export class Honkbun implements Disposable, AsyncDisposable {
       throw new ClosedError("close: db.transaction is running; close after it");
     this.#isClosing = true;
     this.#pubsub.close();
-    const { loops, report } = this.#queues;
+    const { liveness, report } = this.#context;
     const { feed } = this.#streams;
-    const last = feed.hasUnsaved ? (connection: Connection) => feed.saveAll(connection) : undefined;
-    loops.close(this.#pool, new ClosedError("this honkbun handle was closed"), report, last);
+    const { hasToLeave } = liveness;
+    const last = (connection: Connection): void => {
+      feed.saveAll(connection);
+      if (hasToLeave) liveness.leave(connection);
+    };
+    this.#queues.loops.close(
+      this.#pool,
+      new ClosedError("this honkbun handle was closed"),
+      report,
+      hasToLeave || feed.hasUnsaved ? last : undefined,
+    );
     feed.endAll();
     this.#queues.watches.endAll();
     this.#hub.close();

@@ -35,7 +35,9 @@ export class Liveness implements Feed {
   #mayBeRegistered = false;
   #isRegistered = false;
   #isRetiring = false;
-  #isStarted = false;
+  /** Who waits for what others hold. */
+  readonly #waiting = new Set<object>();
+  #count = 0;
   /** As they were when we read them last; undefined when somebody has committed since. */
   #others: readonly Row[] | undefined;
   #timer: Timer | undefined;
@@ -50,8 +52,13 @@ export class Liveness implements Feed {
     this.#holdings.push(holdings);
   }
 
-  /** To be called in each transaction that lets this handle hold something. */
-  register(connection: Connection): void {
+  /** Names a hold that is made in this transaction: by a label, and by what is unique in all processes, for ever. */
+  holder(connection: Connection, label: string | number): string {
+    this.#register(connection);
+    return `${label}~${this.handle}.${(this.#count++).toString(36)}`;
+  }
+
+  #register(connection: Connection): void {
     if (this.#isRegistered || this.#pool.path === null) return;
     const own = ownIdentity();
     if (own === null) return; // who cannot be judged by others has its claims expire
@@ -74,18 +81,23 @@ export class Liveness implements Feed {
     connection.use(prepareLivenessStatements).remove.run(this.handle);
   }
 
-  /** Looks soon, and from now on. In memory there is nobody else. */
-  start(): void {
-    if (this.#pool.path === null || this.#isStarted) return;
-    this.#isStarted = true;
+  /** Looks soon, and from now on, until all who have started it stop it. In memory there is nobody else. */
+  start(waiting: object): void {
+    if (this.#pool.path === null || this.#waiting.size > 0) {
+      this.#waiting.add(waiting);
+      return;
+    }
     this.#hub.add(this);
+    this.#waiting.add(waiting);
     this.collect();
     setImmediate(() => this.#look());
   }
 
-  stop(): void {
-    if (!this.#isStarted) return;
-    this.#isStarted = false;
+  stop(waiting: object): void {
+    if (this.#waiting.delete(waiting) && this.#waiting.size === 0) this.#halt();
+  }
+
+  #halt(): void {
     this.#hub.remove(this);
     clearInterval(this.#timer);
     this.#timer = undefined;
@@ -107,11 +119,12 @@ export class Liveness implements Feed {
   }
 
   fail(): void {
-    this.stop();
+    this.#waiting.clear();
+    this.#halt();
   }
 
   #look(): void {
-    if (!this.#isStarted || this.#isRetiring || this.#pool.isClosed) return;
+    if (this.#waiting.size === 0 || this.#isRetiring || this.#pool.isClosed) return;
     try {
       this.#others ??= this.#read("others");
       if (this.#others.length === 0) {

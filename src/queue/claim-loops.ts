@@ -1,7 +1,6 @@
 import type { Liveness } from "../liveness/liveness.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
-import type { Alarms } from "../wake/alarms.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
 import type { ReadyFeed } from "./ready-feed.ts";
@@ -28,14 +27,12 @@ export class ClaimLoops implements Feed {
   readonly #liveness: Liveness;
   readonly feed: ReadyFeed;
   readonly keeper: ClaimKeeper;
-  readonly alarms: Alarms;
   readonly #running = new Set<ClaimLoop>();
 
-  constructor(hub: WakeHub, feed: ReadyFeed, keeper: ClaimKeeper, alarms: Alarms, liveness: Liveness) {
+  constructor(hub: WakeHub, liveness: Liveness, feed: ReadyFeed, keeper: ClaimKeeper) {
     this.#hub = hub;
     this.feed = feed;
     this.keeper = keeper;
-    this.alarms = alarms;
     this.#liveness = liveness;
   }
 
@@ -49,7 +46,7 @@ export class ClaimLoops implements Feed {
       this.#hub.add(this);
       this.feed.attach();
       this.keeper.attach();
-      this.#liveness.start();
+      this.#liveness.start(this);
     }
     this.#running.add(loop);
   }
@@ -61,12 +58,7 @@ export class ClaimLoops implements Feed {
     report: (error: unknown, where: string) => void,
     last?: (connection: Connection) => void,
   ): void {
-    const { hasToLeave } = this.#liveness;
-    const write = (connection: Connection): void => {
-      last?.(connection);
-      if (hasToLeave) this.#liveness.leave(connection);
-    };
-    this.endNow(this.all, pool, reason, report, last !== undefined || hasToLeave ? write : undefined);
+    this.endNow(this.all, pool, reason, report, last);
   }
 
   /** Ends loops at once, and writes what becomes of the jobs that they hold; waits for the write lock to do so. */
@@ -100,7 +92,7 @@ export class ClaimLoops implements Feed {
     this.#hub.remove(this);
     this.feed.detach();
     this.keeper.detach();
-    this.#liveness.stop();
+    this.#liveness.stop(this);
   }
 
   get followsLoops(): boolean {

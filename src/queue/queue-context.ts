@@ -1,10 +1,5 @@
-import type { Clock } from "../clock.ts";
+import type { Context } from "../context.ts";
 import type { Emitter, JobEvent } from "../events.ts";
-import { Liveness } from "../liveness/liveness.ts";
-import type { Connection } from "../sqlite/connection.ts";
-import type { Pool } from "../sqlite/pool.ts";
-import { Alarms } from "../wake/alarms.ts";
-import type { WakeHub } from "../wake/hub.ts";
 import { safeBackoff } from "./backoff.ts";
 import { ClaimKeeper } from "./claim-keeper.ts";
 import { ClaimLoops } from "./claim-loops.ts";
@@ -16,17 +11,11 @@ import { ReadyFeed } from "./ready-feed.ts";
 import { WatchFeed } from "./watch.ts";
 
 /** What all queues of a honkbun handle share. */
-export interface QueueContext {
-  readonly pool: Pool;
-  readonly clock: Clock;
+export interface QueueContext extends Context {
   readonly loops: ClaimLoops;
   readonly watches: WatchFeed;
   readonly insertion: SharedInsertion;
   readonly emit: JobContext["emit"];
-  readonly report: (error: unknown, where: string) => void;
-  readonly liveness: Liveness;
-  /** The worker id of a claim that is made now: the label, and what is unique in all processes, for ever. */
-  workerId(connection: Connection, label: string | number): string;
 }
 
 /** Milliseconds for which a claim holds by default: one that its loop or batch makes, and one that a worker renews. */
@@ -40,9 +29,8 @@ export function jobContext(context: QueueContext, queue: string, terms: QueueTer
   return { pool, clock, emit, loopBackoff, ...terms };
 }
 
-export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Emitter): QueueContext {
-  const report = (error: unknown, where: string): void => emitter.emit("error", { error, where });
-  const liveness = new Liveness(pool, hub, report);
+export function queueContext(context: Context, emitter: Emitter): QueueContext {
+  const { pool, hub, clock, liveness, report } = context;
   const emit: JobContext["emit"] = (event, job) => emitter.emit(event, job);
   liveness.add({
     retire: (connection, handle, pid) => {
@@ -54,25 +42,12 @@ export function queueContext(pool: Pool, hub: WakeHub, clock: Clock, emitter: Em
     },
     isHeldBy: holdsJobs,
   });
-  let count = 0;
+  const ready = new ReadyFeed(pool, hub, clock);
   return {
-    pool,
-    clock,
-    liveness,
-    loops: new ClaimLoops(
-      hub,
-      new ReadyFeed(pool, hub, clock),
-      new ClaimKeeper(pool, hub, clock, report),
-      new Alarms(hub, clock),
-      liveness,
-    ),
+    ...context,
+    loops: new ClaimLoops(hub, liveness, ready, new ClaimKeeper(pool, hub, clock, report)),
     watches: new WatchFeed(pool, hub, clock),
     insertion: new SharedInsertion(pool.loops, emit),
     emit,
-    report,
-    workerId: (connection, label) => {
-      liveness.register(connection);
-      return `${label}~${liveness.handle}.${(count++).toString(36)}`;
-    },
   };
 }

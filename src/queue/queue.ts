@@ -8,6 +8,7 @@ import type { SignalOption } from "../signal.ts";
 import type { Source } from "../source.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
+import { readWaitOptions, type WaitOptions } from "../wait-options.ts";
 import { buryDependents, collectSwept, type OnSwept, type Swept } from "./burial.ts";
 import { cancelJob, clearQueue, updateJob } from "./changes.ts";
 import { claimHost } from "./claim-host.ts";
@@ -28,7 +29,6 @@ import { CLAIM_VISIBILITY, jobContext, type QueueContext, WORK_VISIBILITY } from
 import { type ClaimOptions, type ClaimTerms, type QueueTerms, readClaimOptions } from "./queue-options.ts";
 import { type ResultHost, waitResult } from "./result.ts";
 import type { LiveRow } from "./statements.ts";
-import { readWaitOptions, type WaitOptions } from "./wait-options.ts";
 import { JobWatch } from "./watch.ts";
 import { readWorkOptions, type Worker, type WorkOptions } from "./work-options.ts";
 import { QueueWorker } from "./worker.ts";
@@ -249,7 +249,7 @@ export class Queue<In, Out = In, R = unknown> {
     const report = (error: unknown): void => this.#context.report(error, `worker of ${this.name}`);
     const lane: Lane<Job<Out, R>> = isModule
       ? new IsolatedLane(base, handler, {
-          alarms: this.#context.loops.alarms,
+          alarms: this.#context.alarms,
           concurrency: work.concurrency,
           report,
         })
@@ -347,12 +347,12 @@ export class Queue<In, Out = In, R = unknown> {
    */
   async waitResult(id: number, options?: WaitOptions): Promise<R> {
     readId("waitResult", id);
-    const { pool, clock, loops, watches } = this.#context;
+    const { pool, clock, alarms, watches } = this.#context;
     const { resultSchema, keepResult } = this.#terms;
     const host: ResultHost<R> = {
       pool,
       clock,
-      alarms: loops.alarms,
+      alarms,
       queue: this.name,
       resultSchema: resultSchema as Schema<unknown, R> | undefined,
       mayBeKept: keepResult !== null,
@@ -451,7 +451,7 @@ export class Queue<In, Out = In, R = unknown> {
     return this.#claiming.claim(connection, {
       count,
       startable,
-      workerId: this.#context.workerId(connection, terms.label),
+      workerId: this.#context.liveness.holder(connection, terms.label),
       visibilityTimeout: terms.visibilityTimeout ?? this.#terms.visibilityTimeout ?? CLAIM_VISIBILITY,
       isPatient,
     });

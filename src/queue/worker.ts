@@ -31,6 +31,7 @@ const STOP = new Set(["timeout"]);
 export interface WorkerHost {
   readonly pool: Pool;
   readonly clock: Clock;
+  readonly alarms: Alarms;
   readonly loops: ClaimLoops;
   report(error: unknown, where: string): void;
 }
@@ -88,7 +89,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   get alarms(): Alarms {
-    return this.#host.loops.alarms;
+    return this.#host.alarms;
   }
 
   get isOver(): boolean {

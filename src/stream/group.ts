@@ -231,7 +231,7 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     const request = {
       count,
       startable,
-      workerId: this.#context.workerId(connection, this.#terms.work.label),
+      workerId: this.#context.liveness.holder(connection, this.#terms.work.label),
       visibilityTimeout: WORK_VISIBILITY,
       isPatient: false,
     };

@@ -1,30 +1,19 @@
-import type { Clock } from "../clock.ts";
-import type { Pool } from "../sqlite/pool.ts";
+import type { Context } from "../context.ts";
 import { SharedWrite } from "../sqlite/shared-write.ts";
-import type { WakeHub } from "../wake/hub.ts";
 import { StreamFeed } from "./feed.ts";
 import { insertEvents, type NewEvent } from "./publishing.ts";
 
 /** What all streams of a honkbun handle share. */
-export interface StreamContext {
-  readonly pool: Pool;
-  readonly clock: Clock;
+export interface StreamContext extends Context {
   readonly feed: StreamFeed;
   readonly publications: SharedWrite<NewEvent, number>;
-  report(error: unknown, where: string): void;
 }
 
-export function streamContext(
-  pool: Pool,
-  hub: WakeHub,
-  clock: Clock,
-  report: (error: unknown, where: string) => void,
-): StreamContext {
+export function streamContext(context: Context): StreamContext {
+  const { pool, hub } = context;
   return {
-    pool,
-    clock,
+    ...context,
     feed: new StreamFeed(pool, hub),
     publications: new SharedWrite(pool.loops, insertEvents),
-    report,
   };
 }

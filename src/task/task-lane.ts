@@ -55,7 +55,7 @@ export class TaskLane implements Lane<TaskJob<unknown>> {
     return this.#claiming.claim(connection, {
       count,
       startable,
-      workerId: this.#context.workerId(connection, this.#work.label),
+      workerId: this.#context.liveness.holder(connection, this.#work.label),
       visibilityTimeout: Math.max(...timeouts),
       isPatient: false,
     });

@@ -1,8 +1,8 @@
 import type { JobInfo } from "../queue/job-info.ts";
 import type { Queue } from "../queue/queue.ts";
-import type { WaitOptions } from "../queue/wait-options.ts";
 import type { SignalOption } from "../signal.ts";
 import type { Source } from "../source.ts";
+import type { WaitOptions } from "../wait-options.ts";
 
 /** One job of a task, seen from wherever its id is known. */
 export class TaskRun<R> {

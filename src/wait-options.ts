@@ -1,8 +1,8 @@
 import { z } from "zod";
 
-import { type Duration, toMilliseconds } from "../duration.ts";
-import { duration, readOptions, signal } from "../options.ts";
-import type { SignalOption } from "../signal.ts";
+import { type Duration, toMilliseconds } from "./duration.ts";
+import { duration, readOptions, signal } from "./options.ts";
+import type { SignalOption } from "./signal.ts";
 
 /** What every call takes that waits for one thing. */
 export interface WaitOptions extends SignalOption {

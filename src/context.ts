@@ -1,0 +1,31 @@
+import type { Clock } from "./clock.ts";
+import { Liveness } from "./liveness/liveness.ts";
+import type { Pool } from "./sqlite/pool.ts";
+import { Alarms } from "./wake/alarms.ts";
+import type { WakeHub } from "./wake/hub.ts";
+
+/** What all modules of a honkbun handle share. */
+export interface Context {
+  readonly pool: Pool;
+  readonly hub: WakeHub;
+  readonly clock: Clock;
+  readonly alarms: Alarms;
+  readonly liveness: Liveness;
+  readonly report: (error: unknown, where: string) => void;
+}
+
+export function createContext(
+  pool: Pool,
+  hub: WakeHub,
+  clock: Clock,
+  report: (error: unknown, where: string) => void,
+): Context {
+  return {
+    pool,
+    hub,
+    clock,
+    report,
+    alarms: new Alarms(hub, clock),
+    liveness: new Liveness(pool, hub, report),
+  };
+}
