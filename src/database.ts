@@ -7,6 +7,9 @@ import { type Context, createContext } from "./context.ts";
 import { type Duration, LONGEST_TIMER, show, toMilliseconds } from "./duration.ts";
 import { ClosedError } from "./errors.ts";
 import { Emitter, type Events, type Subscription } from "./events.ts";
+import type { LockOptions } from "./locks/lock-options.ts";
+import type { Lock } from "./locks/lock.ts";
+import { Locks } from "./locks/locks.ts";
 import { duration, readOptions, type Retention, retention } from "./options.ts";
 import type { InferInput, InferOutput, Schema } from "./payload.ts";
 import type { ListenOptions, Notification } from "./pubsub/listener.ts";
@@ -28,6 +31,7 @@ import type { TaskOptions, TaskSchemas } from "./task/task-options.ts";
 import { Task, type TaskHandler } from "./task/task.ts";
 import { Tasks } from "./task/tasks.ts";
 import type { Tx, TxOption } from "./transaction-option.ts";
+import type { WaitOptions } from "./wait-options.ts";
 import { WakeHub, type WakeOptions, type WakeStats } from "./wake/hub.ts";
 
 export interface OpenOptions {
@@ -86,6 +90,8 @@ export function open(file: string | Database, options?: OpenOptions): Honkbun {
 
 /** Everything honkbun does with one database file. Made by `open`. */
 export class Honkbun implements Disposable, AsyncDisposable {
+  /** Who holds which lock. */
+  readonly locks: Locks;
   readonly #pool: Pool;
   readonly #hub: WakeHub;
   readonly #emitter = new Emitter();
@@ -130,6 +136,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#queues = queueContext(this.#context, this.#emitter);
     this.#tasks = new Tasks(this.#queues);
     this.#streams = streamContext(this.#context);
+    this.locks = new Locks(this.#context);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -243,6 +250,36 @@ export class Honkbun implements Disposable, AsyncDisposable {
     return this.#pubsub.listen<P>(channels, callbackOrOptions, options);
   }
 
+  /**
+   * Takes a lock, or returns null when somebody holds it or waits for it. Joins the open `db.transaction`. While it is held it is
+   * renewed; a process that only holds locks may end, which frees them.
+   * @throws TypeError, RangeError, BusyError, AmbiguousTransactionError
+   */
+  tryLock(name: string, options?: LockOptions): Lock | null {
+    return this.locks.tryLock(name, options);
+  }
+
+  /**
+   * Takes a lock as soon as it is free: first come, first served, in all processes. Commits by itself, never in an open
+   * transaction. Keeps the process alive while it waits.
+   * @throws WaitTimeoutError, ClosedError, the signal's reason, TypeError, RangeError; all as rejections
+   */
+  lock(name: string, options?: LockOptions & WaitOptions): Promise<Lock> {
+    return this.locks.lock(name, options);
+  }
+
+  /**
+   * Runs `fn` while the lock is held, and resolves with what it returns once the lock is free again.
+   * @throws what `fn` throws; LockLostError when the lock was lost before `fn` had ended; as `lock`
+   */
+  withLock<T>(
+    name: string,
+    fn: (lock: Lock) => T | Promise<T>,
+    options?: LockOptions & WaitOptions,
+  ): Promise<T> {
+    return this.locks.withLock(name, fn, options);
+  }
+
   /** Calls `listener` on each event until disposed. */
   on<E extends keyof Events>(event: E, listener: (event: Events[E]) => void): Subscription {
     return this.#emitter.on(event, listener);
@@ -293,14 +330,13 @@ export class Honkbun implements Disposable, AsyncDisposable {
     const { hasToLeave } = liveness;
     const last = (connection: Connection): void => {
       feed.saveAll(connection);
+      this.locks.leave(connection);
       if (hasToLeave) liveness.leave(connection);
     };
-    this.#queues.loops.close(
-      this.#pool,
-      new ClosedError("this honkbun handle was closed"),
-      report,
-      hasToLeave || feed.hasUnsaved ? last : undefined,
-    );
+    const reason = new ClosedError("this honkbun handle was closed");
+    const isWanted = hasToLeave || feed.hasUnsaved || this.locks.hasToLeave;
+    this.#queues.loops.close(this.#pool, reason, report, isWanted ? last : undefined);
+    this.locks.end(reason);
     feed.endAll();
     this.#queues.watches.endAll();
     this.#hub.close();

@@ -94,6 +94,11 @@ export class DuplicateJobError extends HonkbunError {
   }
 }
 
+/** The lock is no longer held by this acquisition: it expired and was taken over, or was released. */
+export class LockLostError extends HonkbunError {
+  readonly code = "HONKBUN_LOCK_LOST";
+}
+
 /** Notifications were pruned before this listener could read them. */
 export class LaggedError extends HonkbunError {
   readonly code = "HONKBUN_LAGGED";

@@ -13,6 +13,7 @@ export {
   JobFailedError,
   JobSettledError,
   LaggedError,
+  LockLostError,
   OffsetTrimmedError,
   PayloadError,
   ResultNotKeptError,
@@ -22,6 +23,9 @@ export {
 } from "./errors.ts";
 export type { Events, JobEvent, Subscription } from "./events.ts";
 export type { Retention } from "./options.ts";
+export type { LockOptions } from "./locks/lock-options.ts";
+export type { Lock } from "./locks/lock.ts";
+export type { LockInfo } from "./locks/locks.ts";
 export type { ListenOptions, Notification } from "./pubsub/listener.ts";
 export type { Backoff } from "./queue/backoff.ts";
 export type { EnqueueOptions } from "./queue/enqueue-options.ts";

@@ -54,11 +54,22 @@ export class Liveness implements Feed {
 
   /** Names a hold that is made in this transaction: by a label, and by what is unique in all processes, for ever. */
   holder(connection: Connection, label: string | number): string {
-    this.#register(connection);
+    this.register(connection);
+    return this.nameHolder(label);
+  }
+
+  /** The same for a hold that may come to nothing. Whoever makes it registers. */
+  nameHolder(label: string | number): string {
     return `${label}~${this.handle}.${(this.#count++).toString(36)}`;
   }
 
-  #register(connection: Connection): void {
+  /** Whether `register` has nothing to write. */
+  get isRegistered(): boolean {
+    return this.#isRegistered || this.#pool.path === null || ownIdentity() === null;
+  }
+
+  /** To be called in each transaction that lets this handle hold something. */
+  register(connection: Connection): void {
     if (this.#isRegistered || this.#pool.path === null) return;
     const own = ownIdentity();
     if (own === null) return; // who cannot be judged by others has its claims expire
@@ -145,18 +156,30 @@ export class Liveness implements Feed {
     }
   }
 
+  /** Frees at once what a handle has left whose process has died. False when that is not known of it. */
+  retireIfDead(handle: string): boolean {
+    const found = this.#pool.readCommitted((connection) =>
+      connection.use(prepareLivenessStatements).self.get(handle),
+    );
+    if (found === null) return false;
+    const { pid, started_at: startedAt, scope } = found;
+    if (judge({ pid, startedAt, scope }) !== "dead") return false;
+    for (let isDone = false; !isDone;) {
+      const retired = this.#pool.writeAll(undefined, (connection) => this.#retireOn(connection, found));
+      this.#pool.onEnd({ committed: retired.report });
+      isDone = retired.isDone;
+    }
+    return true;
+  }
+
   async #retire(dead: readonly Row[]): Promise<void> {
     this.#isRetiring = true;
     try {
-      for (const { handle, pid } of dead) {
+      for (const row of dead) {
         for (let isDone = false; !isDone;) {
-          const retired = await this.#pool.loops.write((connection) => {
-            const all = this.#holdings.map((one) => one.retire(connection, handle, pid));
-            if (all.every((one) => one.isDone)) connection.use(prepareLivenessStatements).remove.run(handle);
-            return all;
-          });
-          for (const { report } of retired) report();
-          isDone = retired.every((one) => one.isDone);
+          const retired = await this.#pool.loops.write((connection) => this.#retireOn(connection, row));
+          retired.report();
+          isDone = retired.isDone;
         }
       }
     } catch (error) {
@@ -165,6 +188,13 @@ export class Liveness implements Feed {
       this.#isRetiring = false;
       this.#others = undefined;
     }
+  }
+
+  #retireOn(connection: Connection, { handle, pid }: Row): Retired {
+    const all = this.#holdings.map((one) => one.retire(connection, handle, pid));
+    const isDone = all.every((one) => one.isDone);
+    if (isDone) connection.use(prepareLivenessStatements).remove.run(handle);
+    return { isDone, report: () => all.forEach(({ report }) => void report()) };
   }
 
   #read(which: "self" | "others"): Row[] {

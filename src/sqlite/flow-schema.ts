@@ -1,7 +1,7 @@
 // What follows the end of a job that others wait for is done by triggers, because honker and plain SQL end jobs too. They
 // run on whatever connection that is, and so use nothing but plain SQL.
 
-import type { LiveColumn } from "./schema.ts";
+import type { Column } from "./schema.ts";
 
 /** A job that has joined its group and has its turn: nobody else of the group may, beyond the group's concurrency. */
 export const ACTIVE = "group_seq IS NOT NULL AND state <> 'blocked'";
@@ -39,7 +39,7 @@ export function nextSeq(queue: string, group: string): string {
   return `1 + max(${seqOf(LAST_ID)}, ${last(ACTIVE)}, ${last("state = 'blocked'")})`;
 }
 
-export const FLOW_COLUMNS: readonly LiveColumn[] = [
+export const FLOW_COLUMNS: readonly Column[] = [
   /** 1: something follows the job's end, by the trigger below. */
   { name: "is_awaited", definition: "INTEGER" },
   /** What a job that has the same unique key and comes later does: 1 replaces this one, 2 is refused, NULL stands back. */

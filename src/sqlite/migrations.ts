@@ -2,12 +2,13 @@ import { OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
 import { FLOW_COLUMNS, FLOW_TABLES, FLOW_TRIGGERS } from "./flow-schema.ts";
+import { LOCK_COLUMNS, LOCK_TABLES } from "./lock-schema.ts";
 import {
+  type Column,
   HISTORY_COLUMNS,
   HONKER_TABLES,
   LIVE_COLUMNS,
   LIVE_INDEXES,
-  type LiveColumn,
   OWN_TABLES,
   QUEUE_TABLES,
 } from "./schema.ts";
@@ -18,19 +19,23 @@ import { finishTransaction, prepareTransactionStatements } from "./transaction.t
 const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
   (connection) => {
     connection.execute(HONKER_TABLES);
-    addLiveColumns(connection, LIVE_COLUMNS);
+    addColumns(connection, "_honker_live", LIVE_COLUMNS);
     connection.execute(LIVE_INDEXES);
     connection.execute(OWN_TABLES);
   },
   (connection) => {
-    addLiveColumns(connection, HISTORY_COLUMNS);
+    addColumns(connection, "_honker_live", HISTORY_COLUMNS);
     connection.execute(QUEUE_TABLES);
   },
   (connection) => {
-    addLiveColumns(connection, FLOW_COLUMNS);
+    addColumns(connection, "_honker_live", FLOW_COLUMNS);
     connection.execute(FLOW_TABLES);
     connection.execute(FLOW_TRIGGERS);
     connection.execute(STREAM_TABLES);
+  },
+  (connection) => {
+    addColumns(connection, "_honker_locks", LOCK_COLUMNS);
+    connection.execute(LOCK_TABLES);
   },
 ];
 
@@ -89,11 +94,11 @@ function storedVersion(connection: Connection): number {
   return stored.get()?.version ?? 0;
 }
 
-function addLiveColumns(connection: Connection, columns: readonly LiveColumn[]): void {
+function addColumns(connection: Connection, table: string, columns: readonly Column[]): void {
   // table_xinfo, because table_info leaves generated columns out
-  const present = connection.prepare<{ name: string }>("SELECT name FROM pragma_table_xinfo('_honker_live')");
+  const present = connection.prepare<{ name: string }>(`SELECT name FROM pragma_table_xinfo('${table}')`);
   const names = new Set(present.all().map((column) => column.name));
   for (const { name, definition } of columns) {
-    if (!names.has(name)) connection.execute(`ALTER TABLE _honker_live ADD COLUMN ${name} ${definition}`);
+    if (!names.has(name)) connection.execute(`ALTER TABLE ${table} ADD COLUMN ${name} ${definition}`);
   }
 }

@@ -83,13 +83,13 @@ export const HONKER_TABLES = `
   );
 `;
 
-/** A column of _honker_live that honker does not see. It may be NULL, so that its inserts and plain SQL's stay complete. */
-export interface LiveColumn {
+/** A column of one of honker's tables that honker does not see. It may be NULL, so that its inserts and plain SQL's stay complete. */
+export interface Column {
   readonly name: string;
   readonly definition: string;
 }
 
-export const LIVE_COLUMNS: readonly LiveColumn[] = [
+export const LIVE_COLUMNS: readonly Column[] = [
   { name: "due_ms", definition: "INTEGER" },
   // Right whoever wrote last: when honker or plain SQL moved run_at, a due_ms that does not match is void.
   {
@@ -148,7 +148,7 @@ export const OWN_TABLES = `
   CREATE INDEX IF NOT EXISTS _honkbun_errors_job ON _honkbun_errors(job_id);
 `;
 
-export const HISTORY_COLUMNS: readonly LiveColumn[] = [
+export const HISTORY_COLUMNS: readonly Column[] = [
   /** 1: errors or progress are stored apart from the job. */
   { name: "has_history", definition: "INTEGER" },
 ];

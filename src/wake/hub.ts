@@ -24,6 +24,8 @@ export interface Feed {
   collect(): boolean;
   /** Whether what our own loops write may concern it. */
   readonly followsLoops: boolean;
+  /** Whether the process lives on for it. Default true. */
+  readonly keepsAlive?: boolean;
   /** When there will be something to collect without any commit, in epoch milliseconds; Infinity if never. */
   deadline(): number;
   /** Ends every subscriber: nothing will ever come. */
@@ -129,7 +131,7 @@ export class WakeHub {
 
   /**
    * Every commit that becomes visible after the return of this call is collected; what was there before, the feed reads
-   * after it. Keeps the process alive.
+   * after it.
    * @throws FileReplacedError, ClosedError
    */
   add(feed: Feed): void {
@@ -137,11 +139,14 @@ export class WakeHub {
     if (failure !== null) throw failure;
     if (this.#feeds.size === 0) this.#start();
     this.#feeds.add(feed);
+    this.#keepAliveIfWanted();
     this.deadlineChanged();
   }
 
   remove(feed: Feed): void {
-    if (this.#feeds.delete(feed) && this.#feeds.size === 0) this.#stop();
+    if (!this.#feeds.delete(feed)) return;
+    if (this.#feeds.size === 0) this.#stop();
+    else this.#keepAliveIfWanted();
   }
 
   /** A feed has another deadline than before. */
@@ -200,7 +205,6 @@ export class WakeHub {
     const { safetyInterval, mode } = this.#options;
     const isWatchable = this.#pool.path !== null;
     if (isWatchable) this.#version = this.#pool.dataVersion(); // first, because it may throw
-    this.#keepAlive = setInterval(() => {}, LONGEST_TIMER);
     if (safetyInterval !== false) {
       this.#safetyTimer = setInterval(() => this.#onSafety(), Math.min(safetyInterval, LONGEST_TIMER));
       this.#safetyTimer.unref();
@@ -209,8 +213,20 @@ export class WakeHub {
     if (isWatchable && mode !== "poll") this.#arm();
   }
 
-  #stop(): void {
+  #keepAliveIfWanted(): void {
+    let isWanted = false;
+    for (const { keepsAlive } of this.#feeds) isWanted ||= keepsAlive ?? true;
+    if (isWanted) this.#keepAlive ??= setInterval(() => {}, LONGEST_TIMER);
+    else this.#letGo();
+  }
+
+  #letGo(): void {
     clearInterval(this.#keepAlive);
+    this.#keepAlive = undefined;
+  }
+
+  #stop(): void {
+    this.#letGo();
     clearInterval(this.#safetyTimer);
     clearTimeout(this.#deadlineTimer);
     this.#deadlineTimer = undefined;

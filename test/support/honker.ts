@@ -73,6 +73,20 @@ export class Honker implements Disposable {
     this.#db.query("DELETE FROM _honker_live WHERE id = ?").run(id);
   }
 
+  lock(name: string, owner: string, ttl: number): boolean {
+    this.#db.query("DELETE FROM _honker_locks WHERE name = ? AND expires_at <= ?").run(name, this.#now());
+    this.#db
+      .query("INSERT OR IGNORE INTO _honker_locks (name, owner, expires_at) VALUES (?, ?, ?)")
+      .run(name, owner, this.#now() + ttl);
+    const held = this.#db.query("SELECT owner FROM _honker_locks WHERE name = ?").get(name);
+    return (held as { owner: string } | null)?.owner === owner;
+  }
+
+  unlock(name: string, owner: string): boolean {
+    const sql = "DELETE FROM _honker_locks WHERE name = ? AND owner = ?";
+    return this.#db.query(sql).run(name, owner).changes === 1;
+  }
+
   [Symbol.dispose](): void {
     this.#db.close();
   }

@@ -1,0 +1,164 @@
+import type { Context } from "../context.ts";
+import type { Connection } from "../sqlite/connection.ts";
+import type { Feed } from "../wake/hub.ts";
+import type { Lock } from "./lock.ts";
+import { giveUp, prepareLockStatements, renewLock } from "./statements.ts";
+
+/** Renewals that failed for want of a disk, say, are tried again after so long. */
+const PAUSE_AFTER_ERROR = 1_000;
+/** Milliseconds for which commits are followed though no lock is held any more: another one may be soon. */
+const LINGER = 1_000;
+
+/** Looks after the locks that this handle holds: renews them, and aborts those that were lost. */
+export class HeldLocks implements Feed {
+  readonly #context: Context;
+  /** When each is to be renewed. */
+  readonly #held = new Map<Lock, number>();
+  /** Released, but that could not be written yet. */
+  readonly #releasing = new Set<Lock>();
+  #isAttached = false;
+  #next: NodeJS.Immediate | undefined;
+  #linger: Timer | undefined;
+  /** The fencing token that was given last when we looked last. */
+  #token = 0;
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** The lock holds until `expiresAt`, in Unix seconds. */
+  hold(lock: Lock, expiresAt: number): void {
+    const third = (lock.claimant.ttl * 1_000) / 3;
+    const renewal = Math.min(this.#context.clock() + third, expiresAt * 1_000 - 2 * third);
+    this.#held.set(lock, renewal);
+    // A lock that is released before the event loop goes on needs no care.
+    if (!this.#isAttached) this.#next ??= setImmediate(() => this.#attach());
+    else this.#context.hub.deadlineAt(renewal);
+  }
+
+  drop(lock: Lock): void {
+    if (!this.#held.delete(lock) || this.#held.size > 0 || !this.#isAttached) return;
+    this.#linger ??= setTimeout(() => {
+      this.#linger = undefined;
+      if (this.#held.size === 0) this.#detach();
+    }, LINGER).unref();
+  }
+
+  /** Frees a lock without waiting for the write lock. */
+  async releaseSoon(lock: Lock): Promise<void> {
+    const { pool, clock, report } = this.#context;
+    this.#releasing.add(lock);
+    while (!pool.isClosed) {
+      try {
+        await pool.loops.write((connection) => giveUp(connection, lock.claimant, clock()));
+        break;
+      } catch (error) {
+        if (pool.isClosed) break; // closing has freed it
+        report(error, `release of the lock ${lock.name}`);
+        await Bun.sleep(PAUSE_AFTER_ERROR);
+      }
+    }
+    this.#releasing.delete(lock);
+  }
+
+  get hasToLeave(): boolean {
+    return this.#held.size > 0 || this.#releasing.size > 0;
+  }
+
+  /** Frees all, on a connection that is inside a transaction. */
+  leave(connection: Connection): void {
+    const now = this.#context.clock();
+    for (const { claimant } of [...this.#held.keys(), ...this.#releasing]) giveUp(connection, claimant, now);
+  }
+
+  /** The handle is closed. */
+  end(reason: Error): void {
+    for (const lock of [...this.#held.keys()]) lock.lose(reason);
+    clearImmediate(this.#next);
+    this.#detach();
+  }
+
+  /** A process that only holds locks may end. */
+  get keepsAlive(): boolean {
+    return false;
+  }
+
+  get followsLoops(): boolean {
+    return true;
+  }
+
+  collect(): boolean {
+    if (this.#held.size === 0) return false;
+    const now = this.#context.clock();
+    if (this.deadline() <= now) void this.#renew(now);
+    this.#collectLost();
+    return false;
+  }
+
+  deadline(): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const renewal of this.#held.values()) first = Math.min(first, renewal);
+    return first;
+  }
+
+  fail(error: Error): void {
+    this.#isAttached = false;
+    for (const lock of [...this.#held.keys()]) lock.lose(error);
+  }
+
+  #attach(): void {
+    this.#next = undefined;
+    if (this.#held.size === 0 || this.#isAttached) return;
+    try {
+      this.#context.hub.add(this);
+      this.#isAttached = true;
+      this.#collectLost();
+    } catch (error) {
+      this.fail(error as Error); // the file was replaced, or the handle closed
+    }
+  }
+
+  #detach(): void {
+    clearTimeout(this.#linger);
+    this.#linger = undefined;
+    if (!this.#isAttached) return;
+    this.#isAttached = false;
+    this.#context.hub.remove(this);
+  }
+
+  /** Only a lock that somebody took is another's. */
+  #collectLost(): void {
+    const lost = this.#context.pool.readCommitted((connection) => {
+      const { lastToken, holder } = connection.use(prepareLockStatements);
+      const token = lastToken.get()?.last ?? 0;
+      if (token === this.#token) return [];
+      this.#token = token;
+      return [...this.#held.keys()].filter((lock) => holder.get(lock.name)?.owner !== lock.claimant.owner);
+    });
+    for (const lock of lost) lock.lose(lock.lostError("lock"));
+  }
+
+  /** Those due now, and all that will be soon: one transaction serves locks that were taken one by one. */
+  async #renew(now: number): Promise<void> {
+    const { pool, clock, report, hub } = this.#context;
+    const due: Lock[] = [];
+    for (const [lock, renewal] of this.#held) {
+      const { ttl } = lock.claimant;
+      if (renewal > now + (ttl * 1_000) / 6) continue;
+      due.push(lock);
+      this.#held.set(lock, now + (ttl * 1_000) / 3);
+    }
+    try {
+      const lost = await pool.loops.write((connection) =>
+        due.filter((lock) => lock.isHeld && !renewLock(connection, lock.claimant, clock())),
+      );
+      for (const lock of lost) lock.lose(lock.lostError("renewal"));
+    } catch (error) {
+      if (pool.isClosed) return;
+      report(error, "renewal of locks");
+      const again = now + PAUSE_AFTER_ERROR;
+      for (const lock of due) if (this.#held.has(lock)) this.#held.set(lock, again);
+      hub.deadlineAt(again);
+    }
+  }
+}
