@@ -21,6 +21,8 @@ import { type QueueContext, queueContext } from "./queue/queue-context.ts";
 import { type QueueOptions, type QueueSchemas, readQueueOptions } from "./queue/queue-options.ts";
 import { Queue } from "./queue/queue.ts";
 import type { Worker, WorkOptions } from "./queue/work-options.ts";
+import type { RateLimitOptions } from "./rate-limit/rate-limit-options.ts";
+import { RateLimit, RateLimits } from "./rate-limit/rate-limit.ts";
 import type { Source } from "./source.ts";
 import type { Connection } from "./sqlite/connection.ts";
 import { Pool } from "./sqlite/pool.ts";
@@ -97,6 +99,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #emitter = new Emitter();
   readonly #pubsub: PubSub;
   readonly #context: Context;
+  readonly #rateLimits: RateLimits;
   readonly #queues: QueueContext;
   readonly #tasks: Tasks;
   readonly #streams: StreamContext;
@@ -137,6 +140,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#tasks = new Tasks(this.#queues);
     this.#streams = streamContext(this.#context);
     this.locks = new Locks(this.#context);
+    this.#rateLimits = new RateLimits(this.#context);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -280,6 +284,15 @@ export class Honkbun implements Disposable, AsyncDisposable {
     return this.locks.withLock(name, fn, options);
   }
 
+  /**
+   * A limit to how much of something is done in a time, in all processes together. Keeps no registry: the options belong to the
+   * handle, what was counted to the name.
+   * @throws TypeError, RangeError
+   */
+  rateLimit(name: string, options: RateLimitOptions): RateLimit {
+    return new RateLimit(this.#rateLimits, name, options);
+  }
+
   /** Calls `listener` on each event until disposed. */
   on<E extends keyof Events>(event: E, listener: (event: Events[E]) => void): Subscription {
     return this.#emitter.on(event, listener);
@@ -337,6 +350,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     const isWanted = hasToLeave || feed.hasUnsaved || this.locks.hasToLeave;
     this.#queues.loops.close(this.#pool, reason, report, isWanted ? last : undefined);
     this.locks.end(reason);
+    this.#rateLimits.end(reason);
     feed.endAll();
     this.#queues.watches.endAll();
     this.#hub.close();

@@ -5,6 +5,7 @@ interface Alarm {
   /** Epoch milliseconds. */
   readonly at: number;
   readonly ring: () => void;
+  readonly failed: ((error: Error) => void) | undefined;
 }
 
 /** Calls functions when the clock says so: what may take so long and no longer. */
@@ -12,6 +13,8 @@ export class Alarms implements Feed {
   readonly #hub: WakeHub;
   readonly #clock: Clock;
   readonly #set = new Map<object, Alarm>();
+  /** What the clock said when we looked last. */
+  #seen = 0;
 
   constructor(hub: WakeHub, clock: Clock) {
     this.#hub = hub;
@@ -19,13 +22,14 @@ export class Alarms implements Feed {
   }
 
   /**
-   * Calls `ring` once `delay` milliseconds have passed, unless the alarm of this `owner` is cleared or set anew.
+   * Calls `ring` once `delay` milliseconds have passed, unless the alarm of this `owner` is cleared or set anew. `failed` is for
+   * owners that nobody else tells when the file is gone.
    * @throws FileReplacedError, ClosedError
    */
-  set(owner: object, delay: number, ring: () => void): void {
+  set(owner: object, delay: number, ring: () => void, failed?: (error: Error) => void): void {
     if (this.#set.size === 0) this.#hub.add(this);
-    const at = this.#clock() + delay;
-    this.#set.set(owner, { at, ring });
+    const at = this.#now() + delay;
+    this.#set.set(owner, { at, ring, failed });
     this.#hub.deadlineAt(at);
   }
 
@@ -38,7 +42,7 @@ export class Alarms implements Feed {
   }
 
   collect(): boolean {
-    const now = this.#clock();
+    const now = this.#now();
     for (const [owner, alarm] of [...this.#set]) {
       if (alarm.at > now || this.#set.get(owner) !== alarm) continue;
       this.clear(owner);
@@ -47,13 +51,26 @@ export class Alarms implements Feed {
     return false;
   }
 
+  /** A clock that is set back makes nothing last longer. */
+  #now(): number {
+    const now = this.#clock();
+    const back = this.#seen - now;
+    this.#seen = now;
+    if (back > 0) {
+      for (const [owner, alarm] of this.#set) this.#set.set(owner, { ...alarm, at: alarm.at - back });
+    }
+    return now;
+  }
+
   deadline(): number {
     let first = Number.POSITIVE_INFINITY;
     for (const { at } of this.#set.values()) first = Math.min(first, at);
     return first;
   }
 
-  fail(): void {
-    this.#set.clear(); // their owners are told themselves
+  fail(error: Error): void {
+    const all = [...this.#set.values()];
+    this.#set.clear();
+    for (const { failed } of all) failed?.(error);
   }
 }

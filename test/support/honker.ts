@@ -87,6 +87,12 @@ export class Honker implements Disposable {
     return this.#db.query(sql).run(name, owner).changes === 1;
   }
 
+  tryRateLimit(name: string, limit: number, per: number): boolean {
+    const sql = `INSERT INTO _honker_rate_limits (name, window_start, count) VALUES (?1, (?2 / ?3) * ?3, 1)
+      ON CONFLICT (name, window_start) DO UPDATE SET count = count + 1 WHERE count < ?4`;
+    return this.#db.query(sql).run(name, this.#now(), per, limit).changes === 1;
+  }
+
   [Symbol.dispose](): void {
     this.#db.close();
   }
