@@ -39,6 +39,12 @@ export class Process implements AsyncDisposable {
     return value as T;
   }
 
+  /** The same whenever it comes; undefined at the end. */
+  async next<T = unknown>(): Promise<T | undefined> {
+    const { done, value } = await this.#lines.next();
+    return done ? undefined : (value as T);
+  }
+
   write(message: unknown): void {
     this.#child.stdin.write(`${JSON.stringify(message)}\n`);
     this.#child.stdin.flush();

@@ -1,0 +1,10 @@
+// Takes a lock, tells its token, and holds it until it is killed; with "idle" it has nothing else to do and ends. Arguments:
+// path, name, "idle" or nothing.
+import { open } from "../../../src/index.ts";
+import { say } from "./channel.ts";
+
+const [path = "", name = "", how] = process.argv.slice(2);
+const db = open(path, { wake: { safetyInterval: false, mode: "watch" } });
+const lock = await db.lock(name, { ttl: "1h" });
+say(lock.token);
+if (how !== "idle") setInterval(() => {}, 1_000);
