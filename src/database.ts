@@ -23,6 +23,8 @@ import { Queue } from "./queue/queue.ts";
 import type { Worker, WorkOptions } from "./queue/work-options.ts";
 import type { RateLimitOptions } from "./rate-limit/rate-limit-options.ts";
 import { RateLimit, RateLimits } from "./rate-limit/rate-limit.ts";
+import type { SchedulerContext } from "./scheduler/scheduler-context.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
 import type { Source } from "./source.ts";
 import type { Connection } from "./sqlite/connection.ts";
 import { Pool } from "./sqlite/pool.ts";
@@ -74,6 +76,10 @@ const OPEN_OPTIONS = z.strictObject({
   notifications: retention.optional(),
 }) as z.ZodType<OpenOptions>;
 
+const DATABASE_WORK_OPTIONS = z.looseObject({ scheduler: z.boolean().optional() }) as z.ZodType<
+  WorkOptions & { readonly scheduler?: boolean | undefined }
+>;
+
 const SHUTDOWN_OPTIONS = z.strictObject({ timeout: duration.optional() });
 
 /**
@@ -94,12 +100,15 @@ export function open(file: string | Database, options?: OpenOptions): Honkbun {
 export class Honkbun implements Disposable, AsyncDisposable {
   /** Who holds which lock. */
   readonly locks: Locks;
+  /** Jobs by the clock. */
+  readonly scheduler: Scheduler;
   readonly #pool: Pool;
   readonly #hub: WakeHub;
   readonly #emitter = new Emitter();
   readonly #pubsub: PubSub;
   readonly #context: Context;
   readonly #rateLimits: RateLimits;
+  readonly #schedules: SchedulerContext;
   readonly #queues: QueueContext;
   readonly #tasks: Tasks;
   readonly #streams: StreamContext;
@@ -141,6 +150,8 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#streams = streamContext(this.#context);
     this.locks = new Locks(this.#context);
     this.#rateLimits = new RateLimits(this.#context);
+    this.#schedules = { ...this.#context, locks: this.locks, queues: this.#queues, runs: new Set() };
+    this.scheduler = new Scheduler(this.#schedules);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -198,11 +209,18 @@ export class Honkbun implements Disposable, AsyncDisposable {
 
   /**
    * Runs every task that has a handler in this process, so many at once, fair between their queues; also those that get one
-   * later. Keeps the process alive until it is stopped.
+   * later. Runs the scheduler beside it, unless `scheduler` is false. Keeps the process alive until it is stopped.
    * @throws TypeError when there is none; RangeError
    */
-  work(options?: WorkOptions): Worker {
-    return this.#tasks.work(options);
+  work(options?: WorkOptions & { readonly scheduler?: boolean | undefined }): Worker {
+    const { scheduler, ...terms } = readOptions("work", DATABASE_WORK_OPTIONS, options);
+    const worker = this.#tasks.work(terms);
+    if (scheduler !== false) {
+      const running = this.scheduler.start();
+      const stop = (): void => void running.stop();
+      worker.stopped.then(stop, stop);
+    }
+    return worker;
   }
 
   /**
@@ -322,6 +340,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
           );
     await Promise.all([
       this.#streams.feed.stopAll(deadline.promise),
+      ...[...this.#schedules.runs].map((run) => Promise.race([run.stop(), deadline.promise])),
       ...this.#queues.loops.all.map((loop) => loop.drain(deadline.promise)),
     ]);
     clearTimeout(timer);
@@ -349,6 +368,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     const reason = new ClosedError("this honkbun handle was closed");
     const isWanted = hasToLeave || feed.hasUnsaved || this.locks.hasToLeave;
     this.#queues.loops.close(this.#pool, reason, report, isWanted ? last : undefined);
+    for (const run of this.#schedules.runs) run.end();
     this.locks.end(reason);
     this.#rateLimits.end(reason);
     feed.endAll();

@@ -41,6 +41,8 @@ export type { RateLimitOptions } from "./rate-limit/rate-limit-options.ts";
 export type { RateLimit } from "./rate-limit/rate-limit.ts";
 export type { RateLimitResult } from "./rate-limit/rule.ts";
 export type { Running } from "./running.ts";
+export type { ScheduleOptions, When } from "./scheduler/schedule-options.ts";
+export type { ScheduleInfo, Scheduler } from "./scheduler/scheduler.ts";
 export type { SignalOption } from "./signal.ts";
 export type { Source } from "./source.ts";
 export type { StreamEvent } from "./stream/event.ts";

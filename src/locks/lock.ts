@@ -1,5 +1,6 @@
-import { type Duration } from "../duration.ts";
+import type { Duration } from "../duration.ts";
 import { LockLostError, TransactionRequiredError } from "../errors.ts";
+import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Tx } from "../transaction-option.ts";
 import { readTtl } from "./lock-options.ts";
@@ -108,8 +109,12 @@ export class Lock implements Disposable {
       );
     }
     this.#assertHeld("guard");
-    const row = pool.write(tx, (connection) => connection.use(prepareLockStatements).holder.get(this.name));
-    if (row?.owner !== this.#owner) throw this.lostError("guard");
+    if (!pool.write(tx, (connection) => this.isHeldOn(connection))) throw this.lostError("guard");
+  }
+
+  /** @internal Whether it is held, on a connection that is inside a transaction. */
+  isHeldOn(connection: Connection): boolean {
+    return connection.use(prepareLockStatements).holder.get(this.name)?.owner === this.#owner;
   }
 
   /** @internal */

@@ -428,6 +428,11 @@ export class Queue<In, Out = In, R = unknown> {
     return result;
   }
 
+  /** @internal A job as `enqueue` would store it now; `call` names it in errors. */
+  draft(payload: In, options: EnqueueOptions | undefined, call: string): NewJob {
+    return this.#newJob(payload, options, call);
+  }
+
   #newJob(payload: In, options: EnqueueOptions | undefined, call: string, index?: number): NewJob {
     const { schema, maxAttempts, keepResult } = this.#terms;
     const now = this.#context.clock();

@@ -4,6 +4,7 @@ import type { Connection } from "./connection.ts";
 import { FLOW_COLUMNS, FLOW_TABLES, FLOW_TRIGGERS } from "./flow-schema.ts";
 import { LOCK_COLUMNS, LOCK_TABLES } from "./lock-schema.ts";
 import { RATE_LIMIT_COLUMNS, RATE_LIMIT_TABLES } from "./rate-limit-schema.ts";
+import { SCHEDULE_TABLES } from "./schedule-schema.ts";
 import {
   type Column,
   HISTORY_COLUMNS,
@@ -39,6 +40,7 @@ const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
     connection.execute(LOCK_TABLES);
     addColumns(connection, "_honker_rate_limits", RATE_LIMIT_COLUMNS);
     connection.execute(RATE_LIMIT_TABLES);
+    connection.execute(SCHEDULE_TABLES);
   },
 ];
 

@@ -1,6 +1,7 @@
 import { show } from "../duration.ts";
 import { assertName } from "../options.ts";
 import type { EnqueueOptions } from "../queue/enqueue-options.ts";
+import type { NewJob } from "../queue/new-job.ts";
 import { jobContext } from "../queue/queue-context.ts";
 import { Queue } from "../queue/queue.ts";
 import { inputSchema, toPayload } from "./envelope.ts";
@@ -82,6 +83,11 @@ export class Task<In, Out, R> {
   /** Enqueues a run, and resolves with its result: `enqueue(input).result()`. */
   async run(input: In): Promise<R> {
     return this.enqueue(input).result();
+  }
+
+  /** @internal See `queue.draft`. */
+  draft(input: In, options: EnqueueOptions, call: string): NewJob {
+    return this.#runs.draft(toPayload(this.name, input), this.#withDefaults(options), call);
   }
 
   #withDefaults(options: EnqueueOptions | undefined): EnqueueOptions {
