@@ -31,6 +31,14 @@ const PRINTED: Record<string, RegExp[]> = {
     /^rebuilt {2}alice 501, bob 999$/m,
     /^receipts alice 334, bob 666$/m,
   ],
+  "locks.ts": [
+    /^process 1 makes the report$/m,
+    /^main {6}process 1 is killed$/m,
+    /^process [23] has made the report$/m,
+    /^main {6}reports: 1$/m,
+    /^main {6}guard: the lock warehouse is lost/m,
+    /^main {6}withLock returns 42$/m,
+  ],
   "outbox.ts": [
     /^shop {5}mallory's order is rolled back: card declined$/m,
     /^outbox {3}job 1 will be tried again: Error: the partner answered 503$/m,
@@ -41,6 +49,18 @@ const PRINTED: Record<string, RegExp[]> = {
     /^mailer {2}job 10: e-mail to customer-10@example.com, [\d.]+ ms after it was enqueued$/m,
     /^shop {4}order 11 is rolled back \(card declined\), and so is its e-mail$/m,
     /^shop {4}commit to mailer: median [\d.]+ ms, slowest [\d.]+ ms$/m,
+  ],
+  "rate-limit.ts": [
+    /^(client {3}20 calls, \d+ refused by the partner\n){3}/m,
+    /^visitor {2}alice: 200 0 left\nvisitor {2}alice: 429 too many, comes again within the hour\nvisitor {2}bob: 200 1 left$/m,
+    /^main {5}waits no longer than it was told$/m,
+  ],
+  "scheduler.ts": [
+    /^main {5}02:30 in Berlin is at 0 or 1 o'clock in UTC$/m,
+    /^main {5}another one leads: true\nmain {5}milliseconds between boundaries: 500$/m,
+    /^main {5}heartbeat is paused$/m,
+    /^process {2}makes a long report$/m,
+    /^main {5}scheduler.add: typo: cron "0 25 \* \* \*": hour \(field 2\): 25 is not from 0 to 23$/m,
   ],
   "sse.ts": [
     /^browser {2}2 {"text":"first"}\nbrowser {2}3 {"text":"second"}\nbrowser {2}has lost its connection$/m,

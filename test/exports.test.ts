@@ -15,6 +15,7 @@ test("honkbun exports these names and no others", () => {
     "JobFailedError",
     "JobSettledError",
     "LaggedError",
+    "LockLostError",
     "OffsetTrimmedError",
     "PayloadError",
     "ResultNotKeptError",

@@ -98,9 +98,17 @@ describe("README", () => {
       ...["task", "task-run"].flatMap((file) => methods(`task/${file}.ts`)),
       ...["stream", "group"].flatMap((file) => methods(`stream/${file}.ts`)),
       ...["stream-options", "processor"].flatMap((file) => options(`stream/${file}.ts`)),
-      ...["queue", "enqueue", "flow", "work", "wait"].flatMap((file) => options(`queue/${file}-options.ts`)),
+      ...["queue", "enqueue", "flow", "work"].flatMap((file) => options(`queue/${file}-options.ts`)),
+      ...options("wait-options.ts"),
       ...options("queue/limits.ts"),
       ...options("task/task-options.ts"),
+      ...methods("locks/lock.ts"),
+      ...options("locks/lock-options.ts"),
+      ...methods("rate-limit/rate-limit.ts"),
+      ...options("rate-limit/rate-limit.ts"),
+      ...options("rate-limit/rate-limit-options.ts"),
+      ...methods("scheduler/scheduler.ts"),
+      ...options("scheduler/schedule-options.ts"),
     ];
     for (const name of [
       "enqueueMany",
@@ -111,6 +119,10 @@ describe("README", () => {
       "handle",
       "uniqueFor",
       "rate",
+      "guard",
+      "burst",
+      "trigger",
+      "missed",
     ])
       expect(all).toContain(name);
     expect(all.filter((name) => !new RegExp(`\\b${name}\\b`).test(README))).toEqual([]);

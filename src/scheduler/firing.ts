@@ -7,7 +7,7 @@ import { lastBefore, type Timing, timingOf } from "./timing.ts";
 import type { Unreadable } from "./unreadable.ts";
 
 /** Schedules that one transaction fires at most, and boundaries of one of them. */
-const PORTION = 200;
+const PORTION = 500;
 const MOST_AT_ONCE = 100;
 
 /** Boundaries that were due, and what follows. */
