@@ -1,22 +1,10 @@
 import type { Duration } from "../duration.ts";
 import { LockLostError, TransactionRequiredError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
-import type { Pool } from "../sqlite/pool.ts";
 import type { Tx } from "../transaction-option.ts";
+import type { LockHost } from "./lock-host.ts";
 import { readTtl } from "./lock-options.ts";
 import { type Claimant, giveUp, prepareLockStatements, renewLock, tryRelease } from "./statements.ts";
-
-/** What a lock needs of those that look after it. */
-export interface LockHost {
-  readonly pool: Pool;
-  readonly clock: () => number;
-  /** It needs no more care. */
-  released(lock: Lock): void;
-  /** It holds for its whole time from now on. */
-  renewed(lock: Lock): void;
-  /** Frees it as soon as that can be written, without waiting. */
-  releaseSoon(lock: Lock): Promise<void>;
-}
 
 /** A lock that is held. `using` releases it at the end of the block. */
 export class Lock implements Disposable {

@@ -4,9 +4,10 @@ import { LockLostError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { readWaitOptions, type WaitOptions } from "../wait-options.ts";
 import { HeldLocks } from "./held-locks.ts";
+import type { LockHost } from "./lock-host.ts";
 import { LockLine } from "./lock-line.ts";
 import { type LockOptions, type LockTerms, readLockOptions } from "./lock-options.ts";
-import { Lock, type LockHost } from "./lock.ts";
+import { Lock } from "./lock.ts";
 import { acquireLock, type Claimant, prepareLockStatements, releaseHandle } from "./statements.ts";
 
 /** A lock that somebody holds. */
