@@ -91,8 +91,7 @@ export class LockLine implements Feed {
         waiter = { claimant, granted, failed: outcome.reject };
         const line = this.#waiting.get(name) ?? [];
         this.#waiting.set(name, line);
-        line.push(waiter);
-        this.#context.hub.collectSoon(); // it may have been handed to us already
+        line.push(waiter); // the commit of this has us look
       }
     }, outcome.reject);
     try {

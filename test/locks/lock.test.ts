@@ -383,6 +383,21 @@ describe("db.lock", () => {
     expect(db.tryLock("a")).not.toBeNull();
   });
 
+  test("comes before those who only try, also when the lock has expired and nobody has handed it on yet", async () => {
+    using folder = new Folder();
+    let now = 1_000_000;
+    using db = open(folder.file(), { clock: () => now, wake: WAKE });
+    using honker = new Honker(folder.file(), () => 1_000);
+    using ahead = open(folder.file(), { clock: () => 1_061_000, wake: WAKE });
+    honker.lock("a", "them", 60);
+    const waiting = db.lock("a");
+    await eventually(() => waiters(db) === 1, "it stands in line");
+    expect(ahead.tryLock("a")).toBeNull();
+    now += 61_000;
+    db.notify("anything"); // which has it look
+    using _lock = await within(waiting, "it is served");
+  });
+
   test("gets a lock whose holder does not renew it as soon as it has expired", async () => {
     using db = database({ file: true });
     using honker = new Honker(db.sqlite.filename, () => Math.floor(db.clock.now / 1_000));

@@ -80,7 +80,7 @@ describe("a lock that many processes want", () => {
     using db = open(folder.file(), { wake: WAKE });
     db.sqlite.run("CREATE TABLE holdings (id INTEGER PRIMARY KEY, pid INTEGER, token INTEGER)");
     for (const how of ["waits", "tries"]) {
-      await using holder = new Process("lock-keeper", folder.file(), "l");
+      await using holder = new Process("lock-keeper", folder.file(), "l", how === "waits" ? "try" : "lock");
       const token = await holder.read<number>();
       expect(db.tryLock("l")).toBeNull();
       const waiting = how === "waits" ? db.lock("l") : undefined;
