@@ -23,30 +23,27 @@ export interface FiringHost {
 
 /**
  * Adds the jobs of all boundaries that have come, and moves the schedules on, in a transaction. Boundaries before `seenSince` were
- * missed. True when there is more to be done.
+ * missed. What is more than one transaction should do is due still.
  */
 export function fireDue(
   connection: Connection,
   now: number,
   seenSince: number,
   { unreadable, onSwept }: FiringHost,
-): boolean {
+): void {
   const { due, setNext, ticked } = connection.use(prepareScheduleStatements);
   const rows = due.all(now, unreadable.names, PORTION);
-  if (rows.length === 0) return false;
+  if (rows.length === 0) return;
   const jobs: NewJob[] = [];
-  let isMore = rows.length === PORTION;
   for (const row of rows) {
     const timing = unreadable.tryRead(row.name, describe(row), () => timingOf(row));
     if (timing === null) continue;
     const { boundaries, next } = dueOf(row, timing, now, seenSince);
     for (const boundary of boundaries) jobs.push(jobOf(row, boundary, now));
     setNext.run(row.name, next);
-    isMore ||= next !== null && next <= now;
   }
   insertJobs(connection, jobs, onSwept);
   ticked.run(now);
-  return isMore;
 }
 
 /** What a schedule goes by, to tell whether it was mended. */

@@ -25,12 +25,12 @@ export function nextOf(timing: Timing, after: number): number {
   return Math.ceil(next / 1_000);
 }
 
-/** Does what honker does with its schedules that are due, in a transaction. True when there is more to be done. */
+/** Does what honker does with its schedules that are due, in a transaction. */
 export function fireHonkerTasks(
   connection: Connection,
   now: number,
   { unreadable, onSwept }: FiringHost,
-): boolean {
+): void {
   const { dueHonker, setNextHonker } = connection.use(prepareScheduleStatements);
   const rows = dueHonker.all(toUnixSeconds(now), unreadable.names, PORTION);
   const jobs: NewJob[] = [];
@@ -41,7 +41,6 @@ export function fireHonkerTasks(
     setNextHonker.run(row.name, due.next);
   }
   if (jobs.length > 0) insertJobs(connection, jobs, onSwept);
-  return rows.length === PORTION;
 }
 
 function dueOf(row: HonkerTask, now: number): { readonly count: number; readonly next: number } {

@@ -161,11 +161,8 @@ export class SchedulerRun implements Running, Feed {
   async #fire(): Promise<void> {
     const { pool, queues } = this.#context;
     try {
-      for (let isMore = true; isMore && !this.#isStopping;) {
-        const fired = await pool.loops.write((connection) => this.#fireOn(connection));
-        for (const { event, job } of fired.swept) queues.emit(event, job);
-        isMore = fired.isMore;
-      }
+      const swept = await pool.loops.write((connection) => this.#fireOn(connection));
+      for (const { event, job } of swept) queues.emit(event, job);
     } catch (error) {
       if (this.#isStopping) return;
       this.#failed(error);
@@ -174,20 +171,20 @@ export class SchedulerRun implements Running, Feed {
   }
 
   /** Whoever does not lead any more, in this very transaction, fires nothing. */
-  #fireOn(connection: Connection): { readonly isMore: boolean; readonly swept: readonly Swept[] } {
+  #fireOn(connection: Connection): readonly Swept[] {
     const { list: swept, onSwept } = collectSwept();
-    if (!this.#leader.lock?.isHeldOn(connection)) return { isMore: false, swept };
+    if (!this.#leader.lock?.isHeldOn(connection)) return swept;
     const seenSince = this.#presence.look();
     const now = this.#context.clock();
     if (this.#clockFollowed !== null) {
       this.#clockFollowed = followClock(connection, now, this.#clockFollowed, this.#unreadable);
     }
-    let isMore = fireDue(connection, now, seenSince, { unreadable: this.#unreadable, onSwept });
+    fireDue(connection, now, seenSince, { unreadable: this.#unreadable, onSwept });
     if (this.#honkerLeader.lock?.isHeldOn(connection)) {
       const host = { unreadable: this.#unreadableOfHonker, onSwept };
-      isMore = fireHonkerTasks(connection, now, host) || isMore;
+      fireHonkerTasks(connection, now, host);
     }
-    return { isMore: isMore || this.#clockFollowed !== null, swept };
+    return swept;
   }
 
   async #leave(): Promise<void> {

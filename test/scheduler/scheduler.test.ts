@@ -251,6 +251,16 @@ describe("scheduler.add", () => {
     expect(next(db, "s")).toBe("2026-03-02T11:00:00.000Z");
   });
 
+  test("loses no boundary that has come and is not fired yet when something else has changed", async () => {
+    using db = fresh();
+    db.scheduler.add("s", { every: "1m", queue: "q", payload: 1 });
+    db.clock.advance("65s");
+    db.scheduler.add("s", { every: "1m", queue: "q", payload: 2 });
+    await using _ = db.scheduler.start();
+    await settled(db);
+    expect(dueTimes(db)).toEqual(["10:01:00"]);
+  });
+
   test("leaves a paused schedule paused, unless it says otherwise", () => {
     using db = fresh();
     const add = (enabled?: boolean): void => db.scheduler.add("s", { every: "1m", queue: "q", enabled });
