@@ -254,6 +254,11 @@ describe("setLimits: rate", () => {
     await soon();
     other.sqlite.run("ROLLBACK");
     queue.enqueueMany(numbers(4));
+    const isNoticed = "SELECT max(at) <= ? AS yes FROM _honkbun_starts";
+    await eventually(
+      () => db.sqlite.query<{ yes: number }, [number]>(isNoticed).get(db.clock.now)?.yes === 1,
+      "it is noticed",
+    );
     await soon();
     expect(done).toBe(2);
     db.clock.advance("10s");
