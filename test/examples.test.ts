@@ -17,6 +17,12 @@ const PRINTED: Record<string, RegExp[]> = {
     /^browser {2}data: {"state":"completed","progress":{"file":"customers.csv","percent":100},"result":{"rows":1000}}$/m,
     /^worker {3}has imported orders.csv\nserver {3}has shut down, and every handler has finished$/m,
   ],
+  "drizzle.ts": [
+    /^shop {4}card declined, and nothing is left of it: 1 orders, 1 e-mails$/m,
+    /^shop {4}2 orders, 2 e-mails$/m,
+    /^shop {4}db.sqlite is inside a transaction that db.transaction did not begin/m,
+    /^worker {2}e-mail to alice for order 1\nworker {2}e-mail to bob for order 2$/m,
+  ],
   "import.ts": [
     /^queue {3}{"ready":3,"delayed":1,"processing":0,"blocked":0,"completed":0,"dead":0}$/m,
     /^watch {3}customers.csv: completed {2}{"percent":100} {2}{"rows":1000}$/m,
@@ -25,6 +31,10 @@ const PRINTED: Record<string, RegExp[]> = {
     /^watch {3}orders.csv: completed /m,
     /^watch {3}archive.csv: completed /m,
     /^queue {3}{"ready":0,"delayed":0,"processing":0,"blocked":0,"completed":4,"dead":0}$/m,
+  ],
+  "kysely.ts": [
+    /^shop {4}order 1 is placed\nshop {4}card declined\nshop {4}1 order, 1 e-mail$/m,
+    /^worker {2}e-mail to alice for order 1$/m,
   ],
   "ledger.ts": [
     /^balance {2}alice 167, bob 333$/m,

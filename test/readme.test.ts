@@ -28,7 +28,7 @@ function project(): Folder {
   for (const [name, block] of MODULES) writeFileSync(folder.file(name), block);
   mkdirSync(folder.file("node_modules"));
   symlinkSync(ROOT, folder.file("node_modules/honkbun"));
-  for (const dependency of ["zod", "@types"]) {
+  for (const dependency of ["zod", "@types", "drizzle-orm"]) {
     symlinkSync(resolve(ROOT, "node_modules", dependency), folder.file(`node_modules/${dependency}`));
   }
   const { compilerOptions } = JSON.parse(readFileSync(resolve(ROOT, "tsconfig.json"), "utf8"));
