@@ -16,6 +16,7 @@ import {
 } from "./schema.ts";
 import { STREAM_TABLES } from "./stream-schema.ts";
 import { finishTransaction, prepareTransactionStatements } from "./transaction.ts";
+import { VIEWS } from "./views.ts";
 
 /** Each runs once per file, in order, all that are missing in one transaction. What has been released is never edited. */
 const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
@@ -41,6 +42,7 @@ const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
     addColumns(connection, "_honker_rate_limits", RATE_LIMIT_COLUMNS);
     connection.execute(RATE_LIMIT_TABLES);
     connection.execute(SCHEDULE_TABLES);
+    connection.execute(VIEWS);
   },
 ];
 
