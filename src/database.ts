@@ -2,6 +2,7 @@ import { Database } from "bun:sqlite";
 
 import { z } from "zod";
 
+import { Capture } from "./capture/capture.ts";
 import type { Clock } from "./clock.ts";
 import { type Context, createContext } from "./context.ts";
 import { type Duration, LONGEST_TIMER, show, toMilliseconds } from "./duration.ts";
@@ -100,6 +101,8 @@ export function open(file: string | Database, options?: OpenOptions): Honkbun {
 export class Honkbun implements Disposable, AsyncDisposable {
   /** Who holds which lock. */
   readonly locks: Locks;
+  /** Changes of tables as events. */
+  readonly capture: Capture;
   /** Jobs by the clock. */
   readonly scheduler: Scheduler;
   readonly #pool: Pool;
@@ -149,6 +152,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#tasks = new Tasks(this.#queues);
     this.#streams = streamContext(this.#context);
     this.locks = new Locks(this.#context);
+    this.capture = new Capture(this.#pool);
     this.#rateLimits = new RateLimits(this.#context);
     this.#schedules = { ...this.#context, locks: this.locks, queues: this.#queues, runs: new Set() };
     this.scheduler = new Scheduler(this.#schedules);

@@ -1,3 +1,4 @@
+export type { Change } from "./capture/capture.ts";
 export type { Clock } from "./clock.ts";
 export { type Honkbun, open, type OpenOptions } from "./database.ts";
 export type { Duration, Instant } from "./duration.ts";

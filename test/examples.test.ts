@@ -17,6 +17,11 @@ const PRINTED: Record<string, RegExp[]> = {
     /^browser {2}data: {"state":"completed","progress":{"file":"customers.csv","percent":100},"result":{"rows":1000}}$/m,
     /^worker {3}has imported orders.csv\nserver {3}has shut down, and every handler has finished$/m,
   ],
+  "capture.ts": [
+    /^cache {2}alice is member\ncache {2}alice is admin$/m,
+    /^audit {2}insert 1 to alice, member\naudit {2}insert 2 to bob, member$/m,
+    /^audit {2}update 1 from alice, member to alice, admin\naudit {2}delete 2 from bob, member$/m,
+  ],
   "drizzle.ts": [
     /^shop {4}card declined, and nothing is left of it: 1 orders, 1 e-mails$/m,
     /^shop {4}2 orders, 2 e-mails$/m,

@@ -103,6 +103,8 @@ describe("README", () => {
       ...options("queue/limits.ts"),
       ...options("task/task-options.ts"),
       ...methods("locks/lock.ts"),
+      ...methods("capture/capture.ts"),
+      ...options("capture/capture-options.ts"),
       ...options("locks/lock-options.ts"),
       ...methods("rate-limit/rate-limit.ts"),
       ...options("rate-limit/rate-limit.ts"),

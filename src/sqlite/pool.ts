@@ -68,7 +68,12 @@ export class Pool {
       path = this.#prepareFile(handle);
       this.path = path;
       this.#wait = new LockWait(options.busyTimeout, this.#lockHolder());
-      this.writer = new Writer(new Connection(handle, this.#ownsWriter), this.#wait, () => this.#committed());
+      this.writer = new Writer(
+        new Connection(handle, this.#ownsWriter),
+        this.#wait,
+        this.#ownsWriter && path !== null ? Math.min(Math.ceil(options.busyTimeout), 2 ** 31 - 1) : null,
+        () => this.#committed(),
+      );
       this.loops = new WriteGroup(
         () => {
           if (this.#replaced !== null) throw this.#replaced;
@@ -85,6 +90,7 @@ export class Pool {
       );
       this.#identity = this.path === null ? null : new FileIdentity(this.path);
       this.#checkpointer = this.path === null ? null : new Checkpointer(this.path, () => this.#loops());
+      this.writer.letOthersWait();
     } catch (error) {
       for (const opened of this.#opened) opened.close(true);
       throw explain(error, path ?? handle.filename);

@@ -4,7 +4,7 @@ import { show } from "../duration.ts";
 import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
 import { isThenable } from "../thenable.ts";
 import { isBusy, type LockWait } from "./busy.ts";
-import type { Connection } from "./connection.ts";
+import type { Connection, Statement } from "./connection.ts";
 import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
 
 /** What follows from the end of a transaction. */
@@ -18,16 +18,25 @@ export class Writer {
   readonly connection: Connection;
   readonly #wait: LockWait;
   readonly #committed: () => void;
+  /** How long SQLite itself waits for the application's own statements, in milliseconds; null on a handle that is not ours. */
+  readonly #busyTimeout: number | null;
+  #timeouts: { readonly none: Statement; readonly some: Statement } | undefined;
   #depth = 0;
   #closed = false;
   /** What hangs on the open transaction; what was added above a mark hangs on the innermost savepoint. */
   #consequences: Consequence[] = [];
 
   /** `committed` is called after every commit of ours on this connection. */
-  constructor(connection: Connection, wait: LockWait, committed: () => void) {
+  constructor(connection: Connection, wait: LockWait, busyTimeout: number | null, committed: () => void) {
     this.connection = connection;
     this.#wait = wait;
+    this.#busyTimeout = busyTimeout;
     this.#committed = committed;
+  }
+
+  /** To be called once the file is ready: what the application runs on the handle by itself waits from now on. */
+  letOthersWait(): void {
+    if (this.#busyTimeout !== null) this.connection.execute(`PRAGMA busy_timeout = ${this.#busyTimeout}`);
   }
 
   /** Whether a callback of `transaction` is running. */
@@ -60,7 +69,7 @@ export class Writer {
       return statement(this.connection);
     }
     this.#assertNoTransaction();
-    const result = this.#wait.run(() => statement(this.connection));
+    const result = this.#impatiently(() => this.#wait.run(() => statement(this.connection)));
     this.#committed();
     return result;
   }
@@ -77,7 +86,7 @@ export class Writer {
     }
     this.#assertNoTransaction();
     const { begin } = this.connection.use(prepareTransactionStatements);
-    this.#wait.run(() => begin.run());
+    this.#impatiently(() => this.#wait.run(() => begin.run()));
     return this.#runOutermost(fn);
   }
 
@@ -85,12 +94,31 @@ export class Writer {
   tryTransaction<T>(fn: (tx: Database) => T): { readonly result: T } | null {
     if (this.#isInTransaction()) return null;
     try {
-      this.connection.use(prepareTransactionStatements).begin.run();
+      this.#impatiently(() => this.connection.use(prepareTransactionStatements).begin.run());
     } catch (error) {
       if (isBusy(error)) return null;
       throw error;
     }
     return { result: this.#runOutermost(fn) };
+  }
+
+  /** Our own waiting is fairer than SQLite's, and loops do not wait at all. */
+  #impatiently<T>(attempt: () => T): T {
+    if (this.#busyTimeout === null) return attempt();
+    const { none, some } = this.#timeouts ?? this.#prepareTimeouts(this.#busyTimeout);
+    none.get();
+    try {
+      return attempt();
+    } finally {
+      some.get();
+    }
+  }
+
+  #prepareTimeouts(busyTimeout: number) {
+    const prepare = (timeout: number): Statement =>
+      this.connection.prepare(`PRAGMA busy_timeout = ${timeout}`);
+    this.#timeouts = { none: prepare(0), some: prepare(busyTimeout) };
+    return this.#timeouts;
   }
 
   #runOutermost<T>(fn: (tx: Database) => T): T {

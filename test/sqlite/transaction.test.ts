@@ -254,6 +254,17 @@ describe("{ tx }", () => {
 });
 
 describe("a taken write lock", () => {
+  test("waits for the write lock also in statements of the application's own on db.sqlite", async () => {
+    await using holder = new Process("foreign-writer", folder.file());
+    await holder.ask({ hold: 300 });
+    db.sqlite.run("INSERT INTO orders (note) VALUES ('a')");
+    db.queue("q").enqueue(1);
+    db.transaction(() => {});
+    await holder.ask({ hold: 300 });
+    db.sqlite.run("INSERT INTO orders (note) VALUES ('b')"); // also after sends, which wait otherwise
+    expect(orders()).toBe(2);
+  });
+
   test("is waited for", async () => {
     await using holder = new Process("foreign-writer", folder.file());
     await holder.ask({ hold: 300 });
