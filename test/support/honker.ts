@@ -35,42 +35,94 @@ export class Honker implements Disposable {
   }
 
   ack(id: number, worker: string): boolean {
-    return (
-      this.#db.query("DELETE FROM _honker_live WHERE id = ? AND worker_id = ?").run(id, worker).changes === 1
+    const sql = "DELETE FROM _honker_live WHERE id = ? AND worker_id = ? AND claim_expires_at >= ?";
+    return this.#db.query(sql).run(id, worker, this.#now()).changes === 1;
+  }
+
+  /** Makes the job due again, or buries it when that was its last attempt. */
+  retry(id: number, worker: string, delay: number): void {
+    const again = this.#db
+      .query(
+        `UPDATE _honker_live SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, run_at = ?
+         WHERE id = ? AND worker_id = ? AND attempts < max_attempts`,
+      )
+      .run(this.#now() + delay, id, worker);
+    if (again.changes === 0) this.fail(id, worker, "failed for the last time");
+  }
+
+  fail(id: number, worker: string, error: string): void {
+    this.#bury("id = ?1 AND worker_id = ?2", [id, worker], error);
+  }
+
+  cancel(id: number): boolean {
+    return this.#db.query("DELETE FROM _honker_live WHERE id = ?").run(id).changes === 1;
+  }
+
+  heartbeat(id: number, worker: string): boolean {
+    const sql = "UPDATE _honker_live SET claim_expires_at = ? WHERE id = ? AND worker_id = ?";
+    return this.#db.query(sql).run(this.#now() + 300, id, worker).changes === 1;
+  }
+
+  /** Buries what has expired, and what is out of attempts and nobody holds. */
+  sweep(queue: string): void {
+    const now = this.#now();
+    this.#bury("queue = ?1 AND state = 'pending' AND expires_at <= ?2", [queue, now], "expired");
+    this.#bury(
+      `queue = ?1 AND attempts >= max_attempts
+         AND (state = 'pending' OR (state = 'processing' AND claim_expires_at < ?2))`,
+      [queue, now],
+      "max attempts exceeded",
     );
   }
 
-  retry(id: number, worker: string, delay: number): void {
-    this.#db
-      .query(
-        `UPDATE _honker_live SET state = 'pending', worker_id = NULL, claim_expires_at = NULL, run_at = ?
-         WHERE id = ? AND worker_id = ?`,
-      )
-      .run(this.#now() + delay, id, worker);
+  schedule(name: string, queue: string, every: number): void {
+    const sql = `INSERT INTO _honker_scheduler_tasks (name, queue, cron_expr, payload, next_fire_at) VALUES (?, ?, ?, '"tick"', ?)`;
+    this.#db.query(sql).run(name, queue, `@every ${every}s`, this.#now() + every);
   }
 
-  /** The dead letter comes after the job is gone. */
-  fail(id: number, worker: string, error: string): void {
+  /** Fires schedules that are due, of which it reads `@every` alone. */
+  tick(): void {
     this.#db.transaction(() => {
-      const job = this.#db
-        .query<Record<string, string | number>, [number, string]>(
-          `DELETE FROM _honker_live WHERE id = ? AND worker_id = ?
-           RETURNING id, queue, payload, priority, run_at, attempts, max_attempts, created_at`,
-        )
-        .get(id, worker);
-      if (job === null) return;
-      this.#db
-        .query(
-          `INSERT INTO _honker_dead
-             (id, queue, payload, priority, run_at, attempts, max_attempts, created_at, last_error, died_at)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-        )
-        .run(...Object.values(job), error, this.#now());
+      const due = this.#db
+        .query<
+          { name: string; queue: string; cron_expr: string; payload: string; next_fire_at: number },
+          [number]
+        >("SELECT * FROM _honker_scheduler_tasks WHERE enabled = 1 AND next_fire_at <= ?")
+        .all(this.#now());
+      for (const { name, queue, cron_expr, payload, next_fire_at } of due) {
+        const every = Number(/^@every (\d+)s$/.exec(cron_expr)?.[1]);
+        for (let next = next_fire_at; ; next += every) {
+          if (next > this.#now()) {
+            this.#db
+              .query("UPDATE _honker_scheduler_tasks SET next_fire_at = ? WHERE name = ?")
+              .run(next, name);
+            break;
+          }
+          this.enqueue(queue, JSON.parse(payload));
+        }
+      }
     })();
   }
 
-  cancel(id: number): void {
-    this.#db.query("DELETE FROM _honker_live WHERE id = ?").run(id);
+  /** The dead letter comes after the job is gone. */
+  #bury(condition: string, parameters: readonly (string | number)[], error: string): void {
+    this.#db.transaction(() => {
+      const jobs = this.#db
+        .query<Record<string, string | number>, (string | number)[]>(
+          `DELETE FROM _honker_live WHERE ${condition}
+           RETURNING id, queue, payload, priority, run_at, attempts, max_attempts, created_at`,
+        )
+        .all(...parameters);
+      for (const job of jobs) {
+        this.#db
+          .query(
+            `INSERT INTO _honker_dead
+               (id, queue, payload, priority, run_at, attempts, max_attempts, created_at, last_error, died_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+          )
+          .run(...Object.values(job), error, this.#now());
+      }
+    })();
   }
 
   lock(name: string, owner: string, ttl: number): boolean {
