@@ -6,8 +6,9 @@ import { Capture } from "./capture/capture.ts";
 import type { Clock } from "./clock.ts";
 import { type Context, createContext } from "./context.ts";
 import { type Duration, LONGEST_TIMER, show, toMilliseconds } from "./duration.ts";
-import { ClosedError } from "./errors.ts";
+import { ClosedError, LockLostError } from "./errors.ts";
 import { Emitter, type Events, type Subscription } from "./events.ts";
+import { retireWhenReloaded } from "./generations.ts";
 import type { LockOptions } from "./locks/lock-options.ts";
 import type { Lock } from "./locks/lock.ts";
 import { Locks } from "./locks/locks.ts";
@@ -156,6 +157,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#rateLimits = new RateLimits(this.#context);
     this.#schedules = { ...this.#context, locks: this.locks, queues: this.#queues, runs: new Set() };
     this.scheduler = new Scheduler(this.#schedules);
+    retireWhenReloaded(this);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -379,6 +381,21 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#queues.watches.endAll();
     this.#hub.close();
     this.#pool.close();
+  }
+
+  /**
+   * @internal Stops all that runs: listeners at once, loops once their handlers have ended; then frees the locks. The handle stays
+   * open: it may have been kept on purpose.
+   */
+  async retire(): Promise<void> {
+    const never = new Promise<void>(() => {});
+    this.#pubsub.close();
+    await Promise.allSettled([
+      this.#streams.feed.stopAll(never),
+      ...this.#queues.loops.all.map((loop) => loop.drain(never)),
+      ...[...this.#schedules.runs].map((run) => run.stop()),
+    ]);
+    this.locks.retire(new LockLostError("the program was loaded anew, and what it had before was stopped"));
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,8 @@
+import { handles } from "../generations.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
-import { judge, ownIdentity } from "./process-identity.ts";
+import { judge, ownIdentity, type ProcessIdentity } from "./process-identity.ts";
 
 /** Milliseconds between two looks whether the others are still there. */
 const INTERVAL = 400;
@@ -46,6 +47,7 @@ export class Liveness implements Feed {
     this.#pool = pool;
     this.#hub = hub;
     this.#report = report;
+    handles.add(this.handle);
   }
 
   add(holdings: Holdings): void {
@@ -144,11 +146,11 @@ export class Liveness implements Feed {
         return;
       }
       const judged = new Map<string, boolean>(); // a process may have many handles
-      const dead = this.#others.filter(({ pid, started_at: startedAt, scope }) => {
+      const dead = this.#others.filter(({ handle, pid, started_at: startedAt, scope }) => {
         const key = `${pid} ${startedAt} ${scope}`;
         const isDead = judged.get(key) ?? judge({ pid, startedAt, scope }) === "dead";
         judged.set(key, isDead);
-        return isDead;
+        return isDead || isOfFormerProgram({ handle, pid, startedAt, scope });
       });
       if (dead.length > 0) void this.#retire(dead);
     } catch (error) {
@@ -163,7 +165,8 @@ export class Liveness implements Feed {
     );
     if (found === null) return false;
     const { pid, started_at: startedAt, scope } = found;
-    if (judge({ pid, startedAt, scope }) !== "dead") return false;
+    const isDead = judge({ pid, startedAt, scope }) === "dead";
+    if (!isDead && !isOfFormerProgram({ handle, pid, startedAt, scope })) return false;
     for (let isDone = false; !isDone;) {
       const retired = this.#pool.writeAll(undefined, (connection) => this.#retireOn(connection, found));
       this.#pool.onEnd({ committed: retired.report });
@@ -202,6 +205,17 @@ export class Liveness implements Feed {
       connection.use(prepareLivenessStatements)[which].all(this.handle),
     );
   }
+}
+
+/** Whether a handle is this very thread's, but of a program that ran in it before this one. */
+function isOfFormerProgram({ handle, ...holder }: ProcessIdentity & { readonly handle: string }): boolean {
+  const own = ownIdentity();
+  return (
+    own?.pid === holder.pid &&
+    own.startedAt === holder.startedAt &&
+    own.scope === holder.scope &&
+    !handles.has(handle)
+  );
 }
 
 interface Row {

@@ -71,6 +71,14 @@ export class HeldLocks implements Feed {
     for (const { claimant } of [...this.#held.keys(), ...this.#releasing]) giveUp(connection, claimant, now);
   }
 
+  /** Takes all away from their holders. */
+  retire(reason: Error): void {
+    for (const lock of [...this.#held.keys()]) {
+      lock.lose(reason);
+      void this.releaseSoon(lock);
+    }
+  }
+
   /** The handle is closed. */
   end(reason: Error): void {
     for (const lock of [...this.#held.keys()]) lock.lose(reason);

@@ -119,6 +119,12 @@ export class Locks {
     this.#line.leave(connection);
   }
 
+  /** @internal Frees what is held, and waits for nothing any more; the handle stays open. */
+  retire(reason: Error): void {
+    this.#line.fail(reason);
+    this.#held.retire(reason);
+  }
+
   /** @internal The handle is closed. */
   end(reason: Error): void {
     this.#line.end(reason);
