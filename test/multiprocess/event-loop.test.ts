@@ -10,12 +10,13 @@ const HELD = 2_000;
 test("library loops never block the event loop while another process holds the write lock", async () => {
   using folder = new Folder();
   using db = open(folder.file());
-  // Due while the lock is held: the claim loop wants to write, and has to put it off.
-  db.queue("q").enqueue("due meanwhile", { delay: 500 });
   await using worker = new Process("idle-worker", folder.file());
   await worker.ask("start");
   await using holder = new Process("foreign-writer", folder.file());
   await worker.ask("forget the start");
+  await holder.ask({ sql: [] }); // it has started
+  // Due while the lock is held: the claim loop wants to write, and has to put it off.
+  db.queue("q").enqueue("due meanwhile", { delay: 500 });
   await holder.ask({ hold: HELD });
   const held = performance.now();
   expect(await worker.read()).toEqual({ claimed: "due meanwhile" });

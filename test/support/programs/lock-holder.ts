@@ -39,7 +39,7 @@ for (;;) {
     lock.guard();
     tx.run("INSERT INTO holdings (pid, token) VALUES (?, ?)", [process.pid, lock.token]);
   });
-  await Bun.sleep(Math.random() * 6);
+  await Bun.sleep(20 + Math.random() * 20);
   rmSync(witness, { force: true });
   lock.release();
 }
