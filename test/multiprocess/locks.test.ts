@@ -38,7 +38,7 @@ describe("a lock that many processes want", () => {
     };
     await eventually(() => holdings().length > 0, "the first one holds it", 60_000);
     const killed = new Set<number>();
-    for (let n = 0; n < 12; n++) {
+    for (let n = 0; n < 8; n++) {
       await Bun.sleep(100 + Math.random() * 200);
       const pid = holder();
       const victim = pid === undefined ? undefined : processes.get(pid);
