@@ -1,6 +1,7 @@
 import type { Context } from "../context.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Feed } from "../wake/hub.ts";
+import type { Leaving } from "./leaving.ts";
 import type { Lock } from "./lock.ts";
 import { giveUp, prepareLockStatements, renewLock } from "./statements.ts";
 
@@ -14,16 +15,16 @@ export class HeldLocks implements Feed {
   readonly #context: Context;
   /** When each is to be renewed. */
   readonly #held = new Map<Lock, number>();
-  /** Released, but that could not be written yet. */
-  readonly #releasing = new Set<Lock>();
+  readonly #leaving: Leaving;
   #isAttached = false;
   #next: NodeJS.Immediate | undefined;
   #linger: Timer | undefined;
   /** The fencing token that was given last when we looked last. */
   #token = 0;
 
-  constructor(context: Context) {
+  constructor(context: Context, leaving: Leaving) {
     this.#context = context;
+    this.#leaving = leaving;
   }
 
   /** The lock holds until `expiresAt`, in Unix seconds. */
@@ -44,38 +45,21 @@ export class HeldLocks implements Feed {
     }, LINGER).unref();
   }
 
-  /** Frees a lock without waiting for the write lock. */
-  async releaseSoon(lock: Lock): Promise<void> {
-    const { pool, clock, report } = this.#context;
-    this.#releasing.add(lock);
-    while (!pool.isClosed) {
-      try {
-        await pool.loops.write((connection) => giveUp(connection, lock.claimant, clock()));
-        break;
-      } catch (error) {
-        if (pool.isClosed) break; // closing has freed it
-        report(error, `release of the lock ${lock.name}`);
-        await Bun.sleep(PAUSE_AFTER_ERROR);
-      }
-    }
-    this.#releasing.delete(lock);
-  }
-
   get hasToLeave(): boolean {
-    return this.#held.size > 0 || this.#releasing.size > 0;
+    return this.#held.size > 0;
   }
 
   /** Frees all, on a connection that is inside a transaction. */
   leave(connection: Connection): void {
     const now = this.#context.clock();
-    for (const { claimant } of [...this.#held.keys(), ...this.#releasing]) giveUp(connection, claimant, now);
+    for (const { claimant } of this.#held.keys()) giveUp(connection, claimant, now);
   }
 
   /** Takes all away from their holders. */
   retire(reason: Error): void {
     for (const lock of [...this.#held.keys()]) {
       lock.lose(reason);
-      void this.releaseSoon(lock);
+      void this.#leaving.add(lock.claimant);
     }
   }
 

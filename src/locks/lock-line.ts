@@ -4,6 +4,7 @@ import { WaitTimeoutError } from "../errors.ts";
 import { onAbort } from "../signal.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Feed } from "../wake/hub.ts";
+import type { Leaving } from "./leaving.ts";
 import type { LockTerms } from "./lock-options.ts";
 import {
   acquireLock,
@@ -42,15 +43,15 @@ export class LockLine implements Feed {
   readonly #context: Context;
   /** In the order in which they stand in line. */
   readonly #waiting = new Map<string, Waiter[]>();
-  /** They wait no longer, but that is not written yet. */
-  readonly #leaving = new Set<Claimant>();
+  readonly #leaving: Leaving;
   /** Those who wait, and those who are about to. */
   #count = 0;
   #isServing = false;
   #deadline = Number.POSITIVE_INFINITY;
 
-  constructor(context: Context) {
+  constructor(context: Context, leaving: Leaving) {
     this.#context = context;
+    this.#leaving = leaving;
   }
 
   /**
@@ -85,7 +86,7 @@ export class LockLine implements Feed {
     entered.then(({ claimant, token }) => {
       const granted = (row: LockRow): void =>
         outcome.resolve({ claimant, token: row.token, expiresAt: row.expires_at });
-      if (isOver) void this.#leave(claimant);
+      if (isOver) void this.#leaving.add(claimant);
       else if (token !== null) granted({ ...claimant, token, expires_at: Math.ceil(clock() / 1_000) + ttl });
       else {
         waiter = { claimant, granted, failed: outcome.reject };
@@ -98,7 +99,7 @@ export class LockLine implements Feed {
       return await outcome.promise;
     } catch (error) {
       isOver = true;
-      if (waiter !== undefined) void this.#leave(waiter.claimant);
+      if (waiter !== undefined) void this.#leaving.add(waiter.claimant);
       throw error;
     } finally {
       offAbort();
@@ -109,14 +110,13 @@ export class LockLine implements Feed {
   }
 
   get hasToLeave(): boolean {
-    return this.#count > 0 || this.#leaving.size > 0;
+    return this.#count > 0;
   }
 
   /** Lets all leave, on a connection that is inside a transaction. */
   leave(connection: Connection): void {
     const now = this.#context.clock();
     for (const { claimant } of this.#all) giveUp(connection, claimant, now);
-    for (const claimant of this.#leaving) giveUp(connection, claimant, now);
   }
 
   get followsLoops(): boolean {
@@ -150,12 +150,6 @@ export class LockLine implements Feed {
 
   fail(error: Error): void {
     for (const { failed } of this.#all) failed(error);
-  }
-
-  /** The handle is closed. */
-  end(reason: Error): void {
-    this.fail(reason);
-    this.#leaving.clear();
   }
 
   get #all(): readonly Waiter[] {
@@ -209,22 +203,6 @@ export class LockLine implements Feed {
     }
     this.#isServing = false;
     if (this.#count > 0 && !pool.isClosed) this.#context.hub.collectSoon();
-  }
-
-  async #leave(claimant: Claimant): Promise<void> {
-    const { pool, clock, report } = this.#context;
-    this.#leaving.add(claimant);
-    while (this.#leaving.has(claimant)) {
-      try {
-        await pool.loops.write((connection) => giveUp(connection, claimant, clock()));
-        break;
-      } catch (error) {
-        if (pool.isClosed) break; // closing has seen to it
-        report(error, `waiting for the lock ${claimant.name}`);
-        await Bun.sleep(PAUSE_AFTER_ERROR);
-      }
-    }
-    this.#leaving.delete(claimant);
   }
 }
 

@@ -4,6 +4,7 @@ import { LockLostError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { readWaitOptions, type WaitOptions } from "../wait-options.ts";
 import { HeldLocks } from "./held-locks.ts";
+import { Leaving } from "./leaving.ts";
 import type { LockHost } from "./lock-host.ts";
 import { LockLine } from "./lock-line.ts";
 import { type LockOptions, type LockTerms, readLockOptions } from "./lock-options.ts";
@@ -27,21 +28,24 @@ export class Locks {
   readonly #context: Context;
   readonly #held: HeldLocks;
   readonly #line: LockLine;
+  readonly #leaving: Leaving;
   readonly #host: LockHost;
 
   /** @internal */
   constructor(context: Context) {
     this.#context = context;
     const { pool, clock, liveness } = context;
-    const held = new HeldLocks(context);
+    const leaving = new Leaving(context);
+    const held = new HeldLocks(context, leaving);
+    this.#leaving = leaving;
     this.#held = held;
-    this.#line = new LockLine(context);
+    this.#line = new LockLine(context, leaving);
     this.#host = {
       pool,
       clock,
       released: (lock) => held.drop(lock),
       renewed: (lock) => held.hold(lock, this.#expiry(lock.claimant)),
-      releaseSoon: (lock) => held.releaseSoon(lock),
+      releaseSoon: (lock) => leaving.add(lock.claimant),
     };
     liveness.add({
       retire: (connection, handle) => ({ isDone: releaseHandle(connection, handle), report: () => {} }),
@@ -110,13 +114,14 @@ export class Locks {
 
   /** @internal */
   get hasToLeave(): boolean {
-    return this.#held.hasToLeave || this.#line.hasToLeave;
+    return this.#held.hasToLeave || this.#line.hasToLeave || !this.#leaving.isEmpty;
   }
 
   /** @internal Frees all that this handle holds, on a connection that is inside a transaction. */
   leave(connection: Connection): void {
     this.#held.leave(connection);
     this.#line.leave(connection);
+    this.#leaving.leave(connection);
   }
 
   /** @internal Frees what is held, and waits for nothing any more; the handle stays open. */
@@ -127,7 +132,7 @@ export class Locks {
 
   /** @internal The handle is closed. */
   end(reason: Error): void {
-    this.#line.end(reason);
+    this.#line.fail(reason);
     this.#held.end(reason);
   }
 
