@@ -1,4 +1,4 @@
-import { CronExpressionParser } from "cron-parser";
+import type { CronExpressionParser } from "cron-parser";
 
 import { show } from "../duration.ts";
 
@@ -57,6 +57,8 @@ const SHORT: Readonly<Record<string, string>> = {
 };
 /** The library reads it as a time at random: another one in each process. */
 const RANDOM = /^h($|[(/])/i;
+/** A number, a name, or a sign. */
+const PART = /^(\*|\?|\d+L?|[A-Z]{3}L?|L)$/;
 
 /**
  * Reads an expression. `where` names it in errors.
@@ -134,17 +136,28 @@ function readItem(item: string, index: number, place: string): Field {
 function parseItem(item: string, index: number, place: string): Field {
   const { key, span } = FIELDS[index] as (typeof FIELDS)[number];
   if (RANDOM.test(item)) throw new TypeError(`${place}: "H" is another time in each process; name one`);
+  if (item === "") throw new TypeError(`${place}: there is nothing between two commas`);
   const step = Number(/\/(\d+)$/.exec(item)?.[1] ?? 1);
   if (step > span) throw new TypeError(`${place}: a step of ${step} is more than there are`);
-  if (item === "") throw new TypeError(`${place}: there is nothing between two commas`);
+  // What it would read as something else: JANFEB as 12, 1#1.5 not before it is asked for a time.
+  if (!item.split(/[-/#]/).every((part) => PART.test(part))) {
+    throw new TypeError(`${place}: ${show(item)} cannot be read`);
+  }
+  // What it does not read, or not as what it is: a week that ends on Sunday, each of all days.
+  const known = key === "dayOfWeek" ? item.replace(/-(?:SUN|0)(?=\/|$)/, "-7") : item;
+  const text = FIELDS.map((_, at) => (at === index ? known.replace(/^\*\/1$/, "*") : "*")).join(" ");
   try {
-    const text = FIELDS.map((_, at) => (at === index ? item : "*")).join(" ");
-    const { fields } = CronExpressionParser.parse(text, { tz: "UTC" });
+    const { fields } = parser().parse(text, { tz: "UTC" });
     const { values, isWildcard } = fields[key];
     return { values: [...values], isWildcard, nth: key === "dayOfWeek" ? fields.dayOfWeek.nthDay : 0 };
   } catch (cause) {
     throw new TypeError(`${place}: ${explained((cause as Error).message, item)}`, { cause });
   }
+}
+
+/** Loaded when it is needed: with what it needs itself that takes longer than all of honkbun. */
+function parser(): typeof CronExpressionParser {
+  return (require("cron-parser") as typeof import("cron-parser")).CronExpressionParser;
 }
 
 function explained(message: string, item: string): string {

@@ -35,7 +35,11 @@ describe("bun build --compile", () => {
         Promise.all([run.stdout.text(), run.stderr.text(), run.exited]),
         "the binary ends",
       );
-      expect({ code, errors, out: out.trim() }).toEqual({ code: 0, errors: "", out: '{"results":[2,42]}' });
+      expect({ code, errors, out: out.trim() }).toEqual({
+        code: 0,
+        errors: "",
+        out: '{"results":[2,42],"nights":3}',
+      });
     },
     60_000,
   );

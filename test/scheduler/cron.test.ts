@@ -189,7 +189,7 @@ describe("cron", () => {
     const number = (low: number, high: number): number => low + Math.floor(random() * (high - low + 1));
     const field = (low: number, high: number): string => {
       const [a, b] = [number(low, high), number(low, high)].toSorted((x, y) => x - y) as [number, number];
-      return ["*", "*", `${a}`, `${a}-${b}`, `*/${number(1, high - low)}`, `${a},${b}`][
+      return ["*", "*", `${a}`, `${a}-${b}`, `*/${number(2, high - low)}`, `${a},${b}`][
         number(0, 5)
       ] as string;
     };
@@ -235,6 +235,9 @@ describe("cron", () => {
     expect(first("0 0 * * 0,7,SUN,5-7")).toBe("2026-02-01T00:00");
     expect(first("50,0-10,5 1,1 * * *")).toBe("2026-02-01T01:00");
     expect(first(" 0\t0  1-7   * MON ")).toBe("2026-02-01T00:00"); // either
+    expect(first("0 0 * * SAT-SUN")).toBe("2026-02-01T00:00");
+    expect(first("0 0 * * MON-SUN/7")).toBe("2026-02-02T00:00");
+    expect(first("0 0 */1 * MON")).toBe("2026-02-02T00:00"); // each day is no day in particular
     expect(first("@daily")).toBe("2026-02-01T00:00");
     expect(first("@midnight")).toBe("2026-02-01T00:00");
     expect(first("@Weekly")).toBe("2026-02-01T00:00");
@@ -290,6 +293,10 @@ describe("cron", () => {
       ["1,,2 * * * *", "minute (field 1): there is nothing between two commas"],
       ["1,99 * * * *", "minute (field 1): 99 is not from 0 to 59"],
       ["H * * * *", 'minute (field 1): "H" is another time in each process'],
+      ["0 0 1 JANFEB *", 'month (field 4): "JANFEB" cannot be read'],
+      ["0 0 * * 1#1.5", 'weekday (field 5): "1#1.5" cannot be read'],
+      ["0 0 * * 1#9", 'weekday (field 5): "1#9" cannot be read'],
+      ["1.5 * * * *", 'minute (field 1): "1.5" cannot be read'],
       ["0 0 30 2 *", "never fires"],
       ["0 0 31 4,6 *", "never fires"],
       ["", "got 0 fields"],

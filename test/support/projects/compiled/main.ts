@@ -20,5 +20,7 @@ while (!threads().some((name) => name.startsWith("honkbun check"))) {
   db.queue("big").enqueue(big);
   await Bun.sleep(1);
 }
+db.scheduler.add("nightly", { cron: "0 2 * * *", timezone: "Europe/Berlin", queue: "nightly" });
+const nights = db.scheduler.next("nightly", 3).length;
 await db.shutdown();
-console.log(JSON.stringify({ results }));
+console.log(JSON.stringify({ results, nights }));
