@@ -17,7 +17,7 @@ export function findTable(connection: Connection, name: string, call: string): T
   const { table, columns } = connection.use(prepareTableStatements);
   const found = table.get(name);
   if (found === null) throw new TypeError(`${call}: there is no table ${show(name)} in the file`);
-  if (/^(sqlite_|_honker_|_honkbun_)/i.test(found.name)) {
+  if (/^(sqlite_|_honker_|_honkbun_)/.test(found.name)) {
     throw new TypeError(`${call}: ${show(found.name)} is an internal table`);
   }
   if (found.type !== "table") {

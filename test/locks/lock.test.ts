@@ -292,6 +292,20 @@ describe("a lock", () => {
     await eventually(() => db.locks.list().length === 0, "it is freed");
   });
 
+  test("that could not be released yet is freed by close at the latest", () => {
+    using folder = new Folder();
+    const db = open(folder.file(), { busyTimeout: 20 });
+    using other = new Database(folder.file());
+    {
+      using _lock = db.tryLock("a");
+      other.run("BEGIN IMMEDIATE");
+    }
+    other.run("COMMIT");
+    expect(db.locks.list()).toHaveLength(1);
+    db.close();
+    expect(other.query("SELECT * FROM _honker_locks").all()).toEqual([]);
+  });
+
   test("is freed by close, and lost with it", () => {
     using folder = new Folder();
     using other = open(folder.file());
