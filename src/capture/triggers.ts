@@ -72,18 +72,20 @@ function keyText(row: "old" | "new", [first = "rowid", ...others]: readonly stri
   return `json_array(${[first, ...others].map(value).join(", ")})`;
 }
 
-/** JSON holds no blobs, and SQLite knows no base64: three bytes at a time, from their six hexadecimal digits. */
+/**
+ * JSON holds no blobs, and SQLite knows no base64: three bytes at a time, from their six hexadecimal digits. Only their place is
+ * carried along: a text, or a copy, of the whole in each step would take a time that grows with the square of the length.
+ */
 function textOfBlobs(value: string): string {
-  const digit = (offset: number): string =>
-    `max(instr('0123456789ABCDEF', substr(hex, at + ${offset}, 1)) - 1, 0)`;
+  const digit = (at: number): string => `max(instr('0123456789ABCDEF', substr(hex, ${at}, 1)) - 1, 0)`;
   const symbol = (index: string): string => `substr('${DIGITS}', ${index} + 1, 1)`;
   return `iif(typeof(${value}) <> 'blob', ${value}, (
-    WITH RECURSIVE three(hex, at) AS (
-      SELECT hex(${value}), 1 UNION ALL SELECT hex, at + 6 FROM three WHERE at + 6 <= length(hex))
+    WITH RECURSIVE three(at) AS (
+      SELECT 1 WHERE length(${value}) > 0 UNION ALL SELECT at + 3 FROM three WHERE at + 3 <= length(${value}))
     SELECT coalesce(group_concat(
-      ${symbol(`${digit(0)} * 4 + (${digit(1)} >> 2)`)}
-      || ${symbol(`(${digit(1)} & 3) * 16 + ${digit(2)}`)}
-      || iif(at + 2 > length(hex), '=', ${symbol(`${digit(3)} * 4 + (${digit(4)} >> 2)`)})
-      || iif(at + 4 > length(hex), '=', ${symbol(`(${digit(4)} & 3) * 16 + ${digit(5)}`)}), ''), '')
-    FROM three WHERE hex <> ''))`;
+      ${symbol(`${digit(1)} * 4 + (${digit(2)} >> 2)`)}
+      || ${symbol(`(${digit(2)} & 3) * 16 + ${digit(3)}`)}
+      || iif(length(hex) < 4, '=', ${symbol(`${digit(4)} * 4 + (${digit(5)} >> 2)`)})
+      || iif(length(hex) < 6, '=', ${symbol(`(${digit(5)} & 3) * 16 + ${digit(6)}`)}), ''), '')
+    FROM (SELECT hex(substr(${value}, at, 3)) AS hex FROM three)))`;
 }

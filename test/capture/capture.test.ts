@@ -67,7 +67,7 @@ describe("capture.add", () => {
     const { sqlite } = db;
     sqlite.run("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)");
     db.capture.add("t", { into });
-    const blobs = [0, 1, 2, 3, 4, 5, 6, 100, 1_000, 30_001].map((size) =>
+    const blobs = [0, 1, 2, 3, 4, 5, 6, 100, 1_000, 200_001].map((size) =>
       Uint8Array.from({ length: size }, (_, n) => (n * 7 + size) % 256),
     );
     for (const blob of blobs) sqlite.run("INSERT INTO t (v) VALUES (?)", [blob]);
