@@ -7,13 +7,10 @@ import type { Running } from "../running.ts";
 import { onAbort } from "../signal.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Feed } from "../wake/hub.ts";
-import { describe, fireDue, followClock } from "./firing.ts";
-import { fireHonkerTasks } from "./honker-tasks.ts";
 import { Leadership } from "./leadership.ts";
 import { Presence } from "./presence.ts";
 import type { SchedulerContext } from "./scheduler-context.ts";
-import { prepareScheduleStatements } from "./statements.ts";
-import { Unreadable } from "./unreadable.ts";
+import { Timetable } from "./timetable.ts";
 
 /** Who fires honkbun's schedules, and who fires honker's: that name is honker's own. */
 const LEADER = "honkbun-scheduler";
@@ -34,8 +31,7 @@ export class SchedulerRun implements Running, Feed {
   readonly #presence: Presence;
   readonly #stopped = Promise.withResolvers<void>();
   readonly #offAbort: () => void;
-  readonly #unreadable: Unreadable;
-  readonly #unreadableOfHonker: Unreadable;
+  readonly #timetable: Timetable;
   /** Up to which name schedules have followed a clock that was set back; null: all. */
   #clockFollowed: string | null = null;
   #firing: Promise<void> | undefined;
@@ -50,10 +46,7 @@ export class SchedulerRun implements Running, Feed {
     const { locks, clock, hub } = context;
     const collect = (): void => hub.collectSoon();
     const failed = (error: unknown): void => this.#failed(error);
-    this.#unreadable = new Unreadable((name, error) => context.report(error, `schedule ${name}`));
-    this.#unreadableOfHonker = new Unreadable((name, error) =>
-      context.report(error, `honker's schedule ${name}`),
-    );
+    this.#timetable = new Timetable(context.report);
     this.#leader = new Leadership(locks, LEADER, collect, failed);
     this.#honkerLeader = new Leadership(locks, HONKER_LEADER, collect, failed);
     this.#stopped.promise.catch(() => {}); // whoever waits for it is told; `error` tells the others
@@ -104,6 +97,11 @@ export class SchedulerRun implements Running, Feed {
     this.#finish();
   }
 
+  /** Whether it is at work. */
+  get isBusy(): boolean {
+    return this.#firing !== undefined;
+  }
+
   /** What concerns it is written by users, and by ourselves. */
   get followsLoops(): boolean {
     return false;
@@ -112,7 +110,9 @@ export class SchedulerRun implements Running, Feed {
   collect(): boolean {
     if (this.#isStopping || this.#firing !== undefined) return false; // then we look again
     const { pool, clock, hub } = this.#context;
-    const { first, firstOfHonker, tickedAt } = pool.readCommitted((connection) => this.#lookOn(connection));
+    const { first, firstOfHonker, tickedAt } = pool.readCommitted((connection) =>
+      this.#timetable.look(connection),
+    );
     this.#leader.want(Math.min(first, firstOfHonker) < Number.POSITIVE_INFINITY);
     const { lock } = this.#leader;
     this.#honkerLeader.want(lock !== undefined && firstOfHonker < Number.POSITIVE_INFINITY);
@@ -143,21 +143,6 @@ export class SchedulerRun implements Running, Feed {
     this.#finish(error);
   }
 
-  #lookOn(connection: Connection) {
-    const statements = connection.use(prepareScheduleStatements);
-    this.#unreadable.forgetMended((name) => {
-      const row = statements.get.get(name);
-      return row === null ? undefined : describe(row);
-    });
-    this.#unreadableOfHonker.forgetMended((name) => statements.honkerTask.get(name)?.cron_expr);
-    return {
-      first: statements.first.get(this.#unreadable.names)?.at ?? Number.POSITIVE_INFINITY,
-      firstOfHonker:
-        (statements.firstHonker.get(this.#unreadableOfHonker.names)?.at ?? Number.POSITIVE_INFINITY) * 1_000,
-      tickedAt: statements.lastTick.get()?.ticked_at ?? 0,
-    };
-  }
-
   async #fire(): Promise<void> {
     const { pool, queues } = this.#context;
     try {
@@ -177,12 +162,11 @@ export class SchedulerRun implements Running, Feed {
     const seenSince = this.#presence.look();
     const now = this.#context.clock();
     if (this.#clockFollowed !== null) {
-      this.#clockFollowed = followClock(connection, now, this.#clockFollowed, this.#unreadable);
+      this.#clockFollowed = this.#timetable.followClock(connection, now, this.#clockFollowed);
     }
-    fireDue(connection, now, seenSince, { unreadable: this.#unreadable, onSwept });
+    this.#timetable.fire(connection, now, seenSince, onSwept);
     if (this.#honkerLeader.lock?.isHeldOn(connection)) {
-      const host = { unreadable: this.#unreadableOfHonker, onSwept };
-      fireHonkerTasks(connection, now, host);
+      this.#timetable.fireHonkers(connection, now, onSwept);
     }
     return swept;
   }
