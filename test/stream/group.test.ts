@@ -205,7 +205,7 @@ describe("a group", () => {
     gate.resolve();
     await eventually(() => stream.group("g").lag() === 0, "all are handled");
     await member.stop();
-  });
+  }, 30_000);
 
   test("goes on after events that were trimmed past it, and says so", async () => {
     using db = database({ file: true });
