@@ -98,6 +98,13 @@ export function open(file: string | Database, options?: OpenOptions): Honkbun {
   return new Honkbun(file, readOptions("open", OPEN_OPTIONS, options));
 }
 
+/** @internal What the modules of a handle share. */
+export interface Internals {
+  readonly queues: QueueContext;
+  readonly streams: StreamContext;
+  readonly schedules: SchedulerContext;
+}
+
 /** Everything honkbun does with one database file. Made by `open`. */
 export class Honkbun implements Disposable, AsyncDisposable {
   /** Who holds which lock. */
@@ -118,8 +125,8 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #streams: StreamContext;
   #isClosing = false;
 
-  /** @internal */
-  constructor(file: string | Database, options: OpenOptions) {
+  /** @internal `ownsHandle`: closing closes the handle that is given. */
+  constructor(file: string | Database, options: OpenOptions, ownsHandle = false) {
     const clock = options.clock === undefined ? Date.now : wholeMilliseconds(options.clock);
     const { wake, notifications } = options;
     const safety = wake?.safetyInterval ?? "250ms";
@@ -139,6 +146,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
       busyTimeout: toMilliseconds(options.busyTimeout ?? "5s", "open: busyTimeout"),
       readers: options.readers ?? 4,
       now,
+      ownsHandle,
     });
     this.#hub = new WakeHub(this.#pool, clock, hubOptions, report);
     this.#pubsub = new PubSub(
@@ -185,7 +193,9 @@ export class Honkbun implements Disposable, AsyncDisposable {
   ): Queue<InferInput<S>, InferOutput<S>, InferOutput<R>>;
   queue<P = unknown, R = unknown>(name: string, options?: QueueOptions): Queue<P, P, R>;
   queue(name: string, options?: QueueOptions & QueueSchemas): Queue<unknown, unknown> {
-    return new Queue(this.#queues, name, readQueueOptions("queue", options));
+    const queue = new Queue(this.#queues, name, readQueueOptions("queue", options));
+    this.#queues.seams.opened?.(queue);
+    return queue;
   }
 
   /**
@@ -406,9 +416,9 @@ export class Honkbun implements Disposable, AsyncDisposable {
     await this.shutdown();
   }
 
-  /** @internal The clock was moved by hand: what has come due is noticed at once. */
-  clockMoved(): void {
-    this.#hub.clockMoved();
+  /** @internal What `honkbun/testing` needs of it. */
+  get internals(): Internals {
+    return { queues: this.#queues, streams: this.#streams, schedules: this.#schedules };
   }
 }
 

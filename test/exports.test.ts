@@ -27,7 +27,15 @@ test("honkbun exports these names and no others", () => {
 });
 
 test("honkbun/testing exports these names and no others", () => {
-  expect(Object.keys(testing).sort()).toEqual(["testDatabase"]);
+  expect(Object.keys(testing).sort()).toEqual([
+    "busy",
+    "drain",
+    "failNext",
+    "killWorker",
+    "loseClaims",
+    "perform",
+    "testDatabase",
+  ]);
 });
 
 test("every error that is thrown on purpose has a code and its own name", () => {

@@ -75,6 +75,8 @@ export class HeldLocks implements Feed {
     return false;
   }
 
+  readonly isUpkeep = true;
+
   get followsLoops(): boolean {
     return true;
   }

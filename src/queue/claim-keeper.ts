@@ -44,6 +44,11 @@ export class ClaimKeeper implements Feed {
     this.#hub.remove(this);
   }
 
+  /** The jobs that loops hold. */
+  get held(): readonly Job<unknown>[] {
+    return [...this.#held.keys()];
+  }
+
   hold(job: Job<unknown>): void {
     const renewal = this.#clock() + job.lease.claim.visibilityTimeout / 3;
     this.#held.set(job, renewal);
@@ -56,6 +61,23 @@ export class ClaimKeeper implements Feed {
 
   get followsLoops(): boolean {
     return false;
+  }
+
+  readonly isUpkeep = true;
+
+  /** The clock was moved by hand: renews at once what is to be renewed by now. Where that fails it is tried again as ever. */
+  clockMoved(): void {
+    const now = this.#clock();
+    if (this.deadline() > now) return;
+    const due = this.#dueBy(now);
+    let lost: readonly Job<unknown>[];
+    try {
+      lost = this.#pool.writeAll(undefined, (connection) => this.#renewOn(connection, due));
+    } catch {
+      return;
+    }
+    this.#renewed(due, now);
+    for (const job of lost) job.lease.lose(job.lease.lostError("renewal"));
   }
 
   collect(): boolean {
@@ -88,7 +110,7 @@ export class ClaimKeeper implements Feed {
     if (last === undefined) return false;
     this.#seen = last.seq;
     const ids = new Set(rows.map(({ id }) => id));
-    for (const job of [...this.#held.keys()]) {
+    for (const job of this.held) {
       if (ids.has(job.id))
         job.lease.lose(new JobCancelledError(`job ${job.id} of ${job.queue} was cancelled`));
     }
@@ -105,12 +127,9 @@ export class ClaimKeeper implements Feed {
   }
 
   async #renew(jobs: readonly Job<unknown>[], now: number): Promise<void> {
-    for (const job of jobs) this.#held.set(job, now + job.lease.claim.visibilityTimeout / 3);
+    this.#renewed(jobs, now);
     try {
-      const lost = await this.#pool.loops.write((connection) => {
-        const unsettled = jobs.filter((job) => !job.settled);
-        return Job.renewOn(connection, unsettled, this.#clock());
-      });
+      const lost = await this.#pool.loops.write((connection) => this.#renewOn(connection, jobs));
       for (const job of lost) job.lease.lose(job.lease.lostError("renewal"));
     } catch (error) {
       if (this.#pool.isClosed) return;
@@ -122,6 +141,16 @@ export class ClaimKeeper implements Feed {
       }
       this.#hub.deadlineAt(again);
     }
+  }
+
+  #renewed(jobs: readonly Job<unknown>[], now: number): void {
+    for (const job of jobs) this.#held.set(job, now + job.lease.claim.visibilityTimeout / 3);
+  }
+
+  /** Returns those whose claims are lost. */
+  #renewOn(connection: Connection, jobs: readonly Job<unknown>[]): Job<unknown>[] {
+    const unsettled = jobs.filter((job) => !job.settled);
+    return Job.renewOn(connection, unsettled, this.#clock());
   }
 }
 

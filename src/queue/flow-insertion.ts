@@ -119,10 +119,15 @@ export function standInFor(
   return { id, isReplaced };
 }
 
+/** The last id that was given to a job. */
+export function lastJobId(connection: Connection): number {
+  return (connection.use(prepareFlowStatements).lastId.get() as { last: number }).last;
+}
+
 /** @throws RangeError */
 function hasOpenParents(connection: Connection, { after, buries, call }: JobFlow): boolean {
-  const { lastId, openParents } = connection.use(prepareFlowStatements);
-  const { last } = lastId.get() as { last: number };
+  const { openParents } = connection.use(prepareFlowStatements);
+  const last = lastJobId(connection);
   const unknown = after.find((id) => id < 1 || id > last);
   if (unknown !== undefined) throw new RangeError(`${call}: after: there has never been a job ${unknown}`);
   return openParents.get(JSON.stringify(after), buries ? 1 : 0) !== null;

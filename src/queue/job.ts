@@ -22,6 +22,7 @@ import {
   saveProgress,
   snoozeJob,
 } from "./operations.ts";
+import type { AttemptOutcome, Seams } from "./seams.ts";
 import type { LiveRow } from "./statements.ts";
 
 /** What a job needs of the queue that claimed it. */
@@ -36,7 +37,11 @@ export interface JobContext {
   /** Milliseconds; 0 for ever, null not at all. Where the job itself doesn't say. */
   readonly keepResult: number | null;
   readonly emit: (event: Failure | "job:completed" | "job:unsettled", job: JobEvent) => void;
+  readonly seams: Seams;
 }
+
+/** How a job was settled. */
+type Settling = Failure | "job:completed" | "job:snoozed";
 
 /** Jobs that were acked, and the ids of those that have left something stored apart. */
 export interface Acked {
@@ -75,6 +80,8 @@ export class Job<P, R = unknown> {
   readonly #createdAt: number;
   readonly #keepResult: number | null;
   #hasProgress = false;
+  /** What it was completed with. */
+  #result: unknown;
   /** Jobs that were buried with this one, because they were to run after it. */
   #dependents: JobEvent[] = [];
 
@@ -127,7 +134,7 @@ export class Job<P, R = unknown> {
     const completions = new Map([[this as Job<unknown>, this.completion(options?.result, clock())]]);
     const done = Job.#ack(pool, completions, options?.tx);
     this.lease.assertHeld("ack", done.length === 1, options?.tx);
-    this.lease.settle(options?.tx, true, () => this.#emit("job:completed"));
+    this.lease.settle(options?.tx, true, () => this.#settled("job:completed"));
   }
 
   /**
@@ -165,7 +172,7 @@ export class Job<P, R = unknown> {
     this.lease.assertUnsettled("snooze");
     const done = this.#context.pool.write(options?.tx, this.#snoozing(delay));
     this.lease.assertHeld("snooze", done, options?.tx);
-    this.lease.settle(options?.tx, false, () => {});
+    this.lease.settle(options?.tx, false, () => this.#settled("job:snoozed"));
   }
 
   /**
@@ -223,7 +230,7 @@ export class Job<P, R = unknown> {
       }
       case "snooze":
         this.lease.assertHeld(method, await this.#writeByLoops(this.#snoozing(call.delay as Duration)));
-        this.settledByLoop(undefined);
+        this.settledByLoop("job:snoozed");
         break;
       case "heartbeat":
         this.lease.assertHeld(
@@ -288,7 +295,7 @@ export class Job<P, R = unknown> {
       completions.set(job, job.completion(undefined, now));
     }
     const done = Job.#ack(pool, completions, tx);
-    for (const job of done) job.lease.settle(tx, true, () => job.#emit("job:completed"));
+    for (const job of done) job.lease.settle(tx, true, () => job.#settled("job:completed"));
     return done.length;
   }
 
@@ -357,9 +364,9 @@ export class Job<P, R = unknown> {
   }
 
   /** @internal A loop's write, which is committed, has settled the job. */
-  settledByLoop(outcome: Failure | "job:completed" | undefined, error?: unknown): void {
+  settledByLoop(outcome: Settling | undefined, error?: unknown): void {
     this.lease.settle(undefined, outcome === "job:completed", () => {
-      if (outcome !== undefined) this.#emit(outcome, error);
+      if (outcome !== undefined) this.#settled(outcome, error);
     });
   }
 
@@ -383,6 +390,7 @@ export class Job<P, R = unknown> {
    */
   completion(result: R | undefined, now: number): Completion {
     const { resultSchema } = this.#context;
+    this.#result = result;
     const text =
       !this.keepsResult || result === undefined
         ? null
@@ -401,7 +409,7 @@ export class Job<P, R = unknown> {
     const outcome = pool.writeAll(tx, write);
     this.lease.assertHeld(call, outcome !== null, tx);
     this.lease.settle(tx, false, () => {
-      if (outcome !== null) this.#emit(outcome, error);
+      if (outcome !== null) this.#settled(outcome, error);
     });
   }
 
@@ -415,9 +423,17 @@ export class Job<P, R = unknown> {
     };
   }
 
-  #emit(event: Failure | "job:completed", error?: unknown): void {
+  /** It is, for good. */
+  #settled(how: Settling, error?: unknown): void {
     const { id, queue, attempt } = this;
-    this.#context.emit(event, { id, queue, attempt, ...(error === undefined ? {} : { error }) });
-    for (const job of this.#dependents) this.#context.emit("job:dead", job);
+    const { emit, seams } = this.#context;
+    if (how !== "job:snoozed") {
+      emit(how, { id, queue, attempt, ...(error === undefined ? {} : { error }) });
+      for (const job of this.#dependents) emit("job:dead", job);
+    }
+    for (const tell of seams.ended) {
+      const outcome = how.slice("job:".length) as AttemptOutcome;
+      tell({ job: this, outcome, error, result: outcome === "completed" ? this.#result : undefined });
+    }
   }
 }

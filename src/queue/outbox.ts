@@ -13,7 +13,7 @@ const MAX_ATTEMPTS = 5;
 /** What is to be delivered to another system: committed with the rows that it tells of, delivered after the commit. */
 export class Outbox<P> {
   readonly #queue: Queue<P>;
-  readonly #deliver: (payload: P, job: Job<P>) => unknown;
+  readonly #handler: (job: Job<P>) => unknown;
 
   /** @internal */
   constructor(
@@ -31,7 +31,8 @@ export class Outbox<P> {
       `_outbox:${name}`,
       readQueueOptions("outbox", { ...options, maxAttempts: options?.maxAttempts ?? MAX_ATTEMPTS }),
     );
-    this.#deliver = deliver;
+    this.#handler = (job) => deliver(job.payload, job);
+    context.lanes.set(this.#queue.name, (work) => this.#queue.lane(this.#handler, work));
   }
 
   /**
@@ -47,6 +48,6 @@ export class Outbox<P> {
    * @throws TypeError, RangeError
    */
   work(options?: WorkOptions): Worker {
-    return this.#queue.work((job) => this.#deliver(job.payload, job), options);
+    return this.#queue.work(this.#handler, options);
   }
 }

@@ -5,10 +5,13 @@ import { ClaimKeeper } from "./claim-keeper.ts";
 import { ClaimLoops } from "./claim-loops.ts";
 import { SharedInsertion } from "./insertion.ts";
 import type { JobContext } from "./job.ts";
+import type { Lane } from "./lane.ts";
 import { holdsJobs, releaseHandle } from "./operations.ts";
 import type { QueueTerms } from "./queue-options.ts";
 import { ReadyFeed } from "./ready-feed.ts";
+import { Seams } from "./seams.ts";
 import { WatchFeed } from "./watch.ts";
+import type { WorkTerms } from "./work-options.ts";
 
 /** What all queues of a honkbun handle share. */
 export interface QueueContext extends Context {
@@ -16,6 +19,9 @@ export interface QueueContext extends Context {
   readonly watches: WatchFeed;
   readonly insertion: SharedInsertion;
   readonly emit: JobContext["emit"];
+  readonly seams: Seams;
+  /** The queues of which this process knows by itself what to do with their jobs: tasks, outboxes. */
+  readonly lanes: Map<string, (work: WorkTerms) => Lane>;
 }
 
 /** Milliseconds for which a claim holds by default: one that its loop or batch makes, and one that a worker renews. */
@@ -24,9 +30,9 @@ export const WORK_VISIBILITY = 60_000;
 
 /** What the jobs of a queue need of it. */
 export function jobContext(context: QueueContext, queue: string, terms: QueueTerms): JobContext {
-  const { pool, clock, emit, report } = context;
+  const { pool, clock, emit, seams, report } = context;
   const loopBackoff = safeBackoff(terms.backoff, (error) => report(error, `backoff of ${queue}`));
-  return { pool, clock, emit, loopBackoff, ...terms };
+  return { pool, clock, emit, seams, loopBackoff, ...terms };
 }
 
 export function queueContext(context: Context, emitter: Emitter): QueueContext {
@@ -49,5 +55,7 @@ export function queueContext(context: Context, emitter: Emitter): QueueContext {
     watches: new WatchFeed(pool, hub, clock),
     insertion: new SharedInsertion(pool.loops, emit),
     emit,
+    seams: new Seams(),
+    lanes: new Map(),
   };
 }

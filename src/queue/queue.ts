@@ -30,7 +30,7 @@ import { type ClaimOptions, type ClaimTerms, type QueueTerms, readClaimOptions }
 import { type ResultHost, waitResult } from "./result.ts";
 import type { LiveRow } from "./statements.ts";
 import { JobWatch } from "./watch.ts";
-import { readWorkOptions, type Worker, type WorkOptions } from "./work-options.ts";
+import { readWorkOptions, type Worker, type WorkOptions, type WorkTerms } from "./work-options.ts";
 import { QueueWorker } from "./worker.ts";
 
 const TX = new Set(["tx"]);
@@ -232,6 +232,11 @@ export class Queue<In, Out = In, R = unknown> {
       );
     }
     const work = readWorkOptions(options);
+    return new QueueWorker(this.#context, [this.lane(handler, work)], work);
+  }
+
+  /** @internal What a worker with these terms does with the queue's jobs. */
+  lane(handler: ((job: Job<Out, R>) => unknown) | URL, work: WorkTerms): Lane<Job<Out, R>> {
     const { timeout, label } = work;
     const terms: ClaimTerms = {
       signal: undefined,
@@ -246,15 +251,12 @@ export class Queue<In, Out = In, R = unknown> {
       read: (row: LiveRow, claim: Claim) => this.#claiming.read(row, claim),
       timeout: () => timeout,
     };
-    const report = (error: unknown): void => this.#context.report(error, `worker of ${this.name}`);
-    const lane: Lane<Job<Out, R>> = isModule
-      ? new IsolatedLane(base, handler, {
-          alarms: this.#context.alarms,
-          concurrency: work.concurrency,
-          report,
-        })
-      : { ...base, run: handler };
-    return new QueueWorker(this.#context, [lane], work);
+    if (!(handler instanceof URL)) return { ...base, run: handler };
+    return new IsolatedLane(base, handler, {
+      alarms: this.#context.alarms,
+      concurrency: work.concurrency,
+      report: (error) => this.#context.report(error, `worker of ${this.name}`),
+    });
   }
 
   /**
@@ -426,6 +428,11 @@ export class Queue<In, Out = In, R = unknown> {
       });
     }
     return result;
+  }
+
+  /** @internal */
+  get context(): QueueContext {
+    return this.#context;
   }
 
   /** @internal A job as `enqueue` would store it now; `call` names it in errors. */

@@ -42,6 +42,11 @@ export class WatchFeed implements Feed {
     if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.#hub.remove(this);
   }
 
+  /** Whether anybody waits for what becomes of a job. */
+  get isWatched(): boolean {
+    return this.#watchers.size > 0;
+  }
+
   endAll(): void {
     for (const watcher of [...this.#watchers]) watcher.end();
   }

@@ -10,9 +10,11 @@ import { offTermination, onTermination } from "../termination.ts";
 import type { Alarms } from "../wake/alarms.ts";
 import type { ClaimLoop, ClaimLoops } from "./claim-loops.ts";
 import { giveBackClaimed } from "./claiming.ts";
+import type { Job } from "./job.ts";
 import type { Lane } from "./lane.ts";
 import { type ClaimedLane, Lanes } from "./lanes.ts";
 import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
+import type { Seams } from "./seams.ts";
 import { Slots } from "./slots.ts";
 import type { Worker, WorkTerms } from "./work-options.ts";
 
@@ -33,7 +35,14 @@ export interface WorkerHost {
   readonly clock: Clock;
   readonly alarms: Alarms;
   readonly loops: ClaimLoops;
+  readonly seams: Seams;
   report(error: unknown, where: string): void;
+}
+
+/** A claim on a job. */
+export interface HeldClaim {
+  readonly id: number;
+  readonly workerId: string;
 }
 
 /** Written by a transaction that may not be known to have ended. */
@@ -94,6 +103,16 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
 
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  /** Whether it has nothing to do before a handler ends, or somebody wakes it. */
+  get isStill(): boolean {
+    return this.#isOver || (!this.#isWriting && this.#ended.size === 0 && !this.#mayClaim());
+  }
+
+  /** Whether it holds no job, and has found none to claim. */
+  get isIdle(): boolean {
+    return this.isStill && this.#runs.size === 0;
   }
 
   get running(): number {
@@ -164,6 +183,32 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     for (const { job } of this.#runs) job.lease.lose(error);
     this.#runs.clear();
     this.#finish(error);
+  }
+
+  starting(job: Job<unknown>): void {
+    this.#host.seams.starting?.(job);
+  }
+
+  /** Of the handle whose worker it is. */
+  get context(): WorkerHost {
+    return this.#host;
+  }
+
+  /** Ends as if its process had died: nothing is written, and its claims stay. Returns what they are on. */
+  die(reason: Error): readonly HeldClaim[] {
+    const held: HeldClaim[] = [];
+    for (const { job } of this.#runs) {
+      if (job.lease.mayBeHeld) held.push({ id: job.id, workerId: job.lease.claim.workerId });
+    }
+    for (const { claimed } of this.#inFlight?.claimed ?? []) {
+      for (const { id } of claimed.rows) held.push({ id, workerId: claimed.claim.workerId });
+    }
+    this.#ended.clear();
+    this.end();
+    for (const { job } of this.#runs) job.lease.lose(reason);
+    this.#runs.clear();
+    this.#finish();
+    return held;
   }
 
   handlerEnded(run: Run): void {

@@ -25,6 +25,8 @@ export interface PoolOptions {
   readonly readers: number;
   /** When the schema is brought up to date, in epoch milliseconds. */
   readonly now: number;
+  /** Whether a handle that is given is ours from now on: a file that is opened by its name always is. */
+  readonly ownsHandle: boolean;
 }
 
 /** All connections to one database, shared by all modules of a honkbun handle. */
@@ -59,7 +61,7 @@ export class Pool {
   constructor(file: string | Database, options: PoolOptions) {
     this.#options = options;
     this.#opening = new LockWait(options.busyTimeout);
-    this.#ownsWriter = typeof file === "string";
+    this.#ownsWriter = typeof file === "string" || options.ownsHandle;
     const handle = typeof file === "string" ? openFile(file) : file;
     if (this.#ownsWriter) this.#opened.push(handle);
     let path: string | null = null;

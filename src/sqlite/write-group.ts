@@ -44,6 +44,11 @@ export class WriteGroup {
     });
   }
 
+  /** Whether nothing waits to be written. */
+  get isEmpty(): boolean {
+    return this.#entries.length === 0;
+  }
+
   /** Rejects what is not yet committed, and everything that comes later, with `error`. */
   close(error: Error): void {
     this.#closed = error;

@@ -9,6 +9,8 @@ const PAGE = 1_000;
 /** Somebody who follows a topic. */
 export interface Follower {
   readonly topic: string;
+  /** Whether it is at work, or about to be: as far as it can tell. */
+  readonly isBusy: boolean;
   /** There may be more to read. */
   wake(): void;
   /** A consumer of the topic was sent to an offset. */

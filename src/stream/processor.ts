@@ -74,6 +74,7 @@ export class Processor<E> implements Running, Follower {
   /** Set while there is nothing to do. */
   #wakeUp: (() => void) | undefined;
   #isWoken = false;
+  #isIdle = false;
   /** Until this one is passed, events go one by one, to find out which of a batch has failed. */
   #suspect = 0;
 
@@ -94,6 +95,10 @@ export class Processor<E> implements Running, Follower {
 
   get stopped(): Promise<void> {
     return this.#stopped.promise;
+  }
+
+  get isBusy(): boolean {
+    return !this.#isIdle && !this.#isOver;
   }
 
   /** What it saves is saved with its effects. */
@@ -118,6 +123,7 @@ export class Processor<E> implements Running, Follower {
 
   wake(): void {
     this.#isWoken = true;
+    this.#isIdle = false;
     this.#wakeUp?.();
   }
 
@@ -231,6 +237,7 @@ export class Processor<E> implements Running, Follower {
     if (this.#isWoken || this.#isStopping || this.#isOver) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wakeUp = resolve;
+    this.#isIdle = true;
     return promise;
   }
 

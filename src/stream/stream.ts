@@ -253,6 +253,11 @@ export class Stream<In, Out = In> {
     return count;
   }
 
+  /** @internal */
+  get context(): StreamContext {
+    return this.#context;
+  }
+
   #newEvent(call: string, payload: In, key: string | undefined): NewEvent {
     if (key !== undefined) assertKey(key, call);
     const text = serialize(payload, this.#schema, () => `${call} to ${this.topic}`);

@@ -29,6 +29,8 @@ export interface StreamSource<E> extends Source<StreamEvent<E>> {
 /** Reads a topic page by page, as it is asked; an event counts as handled when the next one is asked for. */
 export class Subscription<E> extends PushSource<StreamEvent<E>> implements StreamSource<E>, Follower {
   readonly topic: string;
+  /** What the loop does with an event nobody knows. */
+  readonly isBusy = false;
   readonly #context: StreamContext;
   readonly #schema: Schema | undefined;
   readonly #options: SubscribeOptions;

@@ -6,6 +6,7 @@ import { jobContext } from "../queue/queue-context.ts";
 import { Queue } from "../queue/queue.ts";
 import { inputSchema, toPayload } from "./envelope.ts";
 import type { TaskJob } from "./task-job.ts";
+import type { KnownTask } from "./task-lane.ts";
 import { readTaskOptions, type TaskOptions, type TaskSchemas, type TaskTerms } from "./task-options.ts";
 import { TaskRun } from "./task-run.ts";
 import type { Tasks } from "./tasks.ts";
@@ -83,6 +84,11 @@ export class Task<In, Out, R> {
   /** Enqueues a run, and resolves with its result: `enqueue(input).result()`. */
   async run(input: In): Promise<R> {
     return this.enqueue(input).result();
+  }
+
+  /** @internal Its handler, if it has one in this process. */
+  get known(): KnownTask | undefined {
+    return this.#tasks.find(this.name);
   }
 
   /** @internal See `queue.draft`. */

@@ -6,7 +6,7 @@ import { type KnownTask, TaskLane } from "./task-lane.ts";
 /** The tasks that this process can run, and the workers that run them. */
 export class Tasks {
   readonly context: QueueContext;
-  readonly #names = new Set<string>();
+  readonly #known = new Map<string, KnownTask>();
   readonly #queues = new Map<string, Map<string, KnownTask>>();
   readonly #workers = new Map<QueueWorker, WorkTerms>();
 
@@ -20,8 +20,8 @@ export class Tasks {
    */
   add(task: KnownTask): void {
     const { name, terms } = task;
-    if (this.#names.has(name)) throw new TypeError(`task: ${name} has a handler already in this process`);
-    this.#names.add(name);
+    if (this.#known.has(name)) throw new TypeError(`task: ${name} has a handler already in this process`);
+    this.#known.set(name, task);
     const tasks = this.#queues.get(terms.queue);
     if (tasks !== undefined) {
       tasks.set(name, task);
@@ -29,15 +29,19 @@ export class Tasks {
     }
     const first = new Map([[name, task]]);
     this.#queues.set(terms.queue, first);
-    for (const [worker, work] of this.#workers) {
-      worker.addLane(new TaskLane(this.context, terms.queue, first, work));
-    }
+    const laneFor = (work: WorkTerms): TaskLane => new TaskLane(this.context, terms.queue, first, work);
+    this.context.lanes.set(terms.queue, laneFor);
+    for (const [worker, work] of this.#workers) worker.addLane(laneFor(work));
+  }
+
+  find(name: string): KnownTask | undefined {
+    return this.#known.get(name);
   }
 
   /** @throws TypeError, RangeError */
   work(options: WorkOptions | undefined): Worker {
     const terms = readWorkOptions(options);
-    if (this.#names.size === 0) {
+    if (this.#known.size === 0) {
       throw new TypeError("work: no task has a handler; give one to db.task, or call task.handle, before");
     }
     const lanes = [...this.#queues].map(([queue, tasks]) => new TaskLane(this.context, queue, tasks, terms));

@@ -1,59 +1,56 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { Database } from "bun:sqlite";
+import { writeFileSync } from "node:fs";
+
+import { z } from "zod";
 
 import { Honkbun, type OpenOptions } from "../database.ts";
-import { type Duration, toEpoch, toMilliseconds } from "../duration.ts";
-
-/** A clock that stands still until it is moved. What has come due by then is noticed at once. */
-export interface TestClock {
-  /** Epoch milliseconds. */
-  readonly now: number;
-  advance(by: Duration): void;
-  set(to: Date): void;
-}
+import { toEpoch } from "../duration.ts";
+import { readOptions } from "../options.ts";
+import { freshImage } from "./image.ts";
+import { SteppedClock, type TestClock } from "./test-clock.ts";
+import { TestFolder } from "./test-folder.ts";
+import { beginTest } from "./test-state.ts";
 
 export interface TestDatabaseOptions {
-  /** In a file of a temporary folder that goes when the database is closed. Default: in memory. */
+  /** In a file of a temporary folder that goes when the database is closed, or the process ends. Default: in memory. */
   readonly file?: boolean | undefined;
-  /** What the clock shows first. Default: the system's time. */
+  /** What the clock shows first. Default: the system's time, as `setSystemTime` has it. */
   readonly now?: Date | undefined;
 }
 
+const OPTIONS = z.strictObject({
+  file: z.boolean().optional(),
+  now: z.date().optional(),
+}) as z.ZodType<TestDatabaseOptions>;
+
 /**
  * A fresh database with a clock of its own, for tests.
+ * @throws TypeError, RangeError
  * @example
  * using db = testDatabase();
  */
 export function testDatabase(options?: TestDatabaseOptions): Honkbun & { readonly clock: TestClock } {
-  return new TestHonkbun(options ?? {});
+  return new TestHonkbun(readOptions("testDatabase", OPTIONS, options));
 }
 
 /** What `testDatabase` returns, open to the other options of `open`. */
 export class TestHonkbun extends Honkbun {
   readonly clock: TestClock;
-  readonly #folder: string | undefined;
+  readonly #folder: TestFolder | undefined;
 
-  constructor({ file, now: start, ...options }: TestDatabaseOptions & Omit<OpenOptions, "clock">) {
-    let now = toEpoch(start ?? Date.now(), "testDatabase: now");
-    const folder = file === true ? mkdtempSync(join(tmpdir(), "honkbun-")) : undefined;
-    super(folder === undefined ? ":memory:" : join(folder, "test.db"), { ...options, clock: () => now });
+  constructor({ file, now, ...options }: TestDatabaseOptions & Omit<OpenOptions, "clock">) {
+    const clock = new SteppedClock(toEpoch(now ?? Date.now(), "testDatabase: now"));
+    const folder = file === true ? new TestFolder() : undefined;
+    const image = freshImage();
+    if (folder !== undefined) writeFileSync(folder.file, image);
+    super(folder?.file ?? Database.deserialize(image), { ...options, clock: () => clock.now }, true);
     this.#folder = folder;
-    const move = (to: number): void => {
-      now = to;
-      this.clockMoved();
-    };
-    this.clock = {
-      get now() {
-        return now;
-      },
-      advance: (by) => move(now + toMilliseconds(by, "clock.advance")),
-      set: (to) => move(toEpoch(to, "clock.set")),
-    };
+    this.clock = clock;
+    beginTest(this.internals, clock);
   }
 
   override close(): void {
     super.close();
-    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true });
+    this.#folder?.remove();
   }
 }

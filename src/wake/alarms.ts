@@ -68,6 +68,13 @@ export class Alarms implements Feed {
     return first;
   }
 
+  /** When the first rings whose owner is of a class; Infinity if there is none. */
+  deadlineOf(kind: abstract new (...args: never[]) => object): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const [owner, { at }] of this.#set) if (owner instanceof kind) first = Math.min(first, at);
+    return first;
+  }
+
   fail(error: Error): void {
     const all = [...this.#set.values()];
     this.#set.clear();

@@ -26,6 +26,8 @@ export interface Feed {
   readonly followsLoops: boolean;
   /** Whether the process lives on for it. Default true. */
   readonly keepsAlive?: boolean;
+  /** Whether its deadlines are for its own upkeep alone: nobody waits for them. Default false. */
+  readonly isUpkeep?: boolean;
   /** When there will be something to collect without any commit, in epoch milliseconds; Infinity if never. */
   deadline(): number;
   /** Ends every subscriber: nothing will ever come. */
@@ -182,6 +184,20 @@ export class WakeHub {
   collectSoon(): void {
     this.#more = true;
     this.lookSoon();
+  }
+
+  /** Whether all that was committed here has been collected. */
+  get isSettled(): boolean {
+    return this.#soon === undefined && !this.#more && !this.#loopsCommitted && !this.#pool.isUnsettled;
+  }
+
+  /** When somebody is to be woken next without any commit, in epoch milliseconds; Infinity if never. */
+  nextDeadline(): number {
+    let deadline = Number.POSITIVE_INFINITY;
+    for (const feed of this.#feeds) {
+      if (feed.isUpkeep !== true) deadline = Math.min(deadline, feed.deadline());
+    }
+    return deadline;
   }
 
   /** The clock was moved by hand. */

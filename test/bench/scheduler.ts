@@ -1,6 +1,6 @@
 // What a tick costs beside many idle schedules, and how late jobs are enqueued.
 import { open } from "../../src/index.ts";
-import { TestHonkbun } from "../../src/testing/test-database.ts";
+import { JumpingHonkbun } from "../support/database.ts";
 import { Folder } from "../support/folder.ts";
 import { nextTurn, percentile, rounds, scaled, verdict } from "./support.ts";
 
@@ -11,7 +11,7 @@ const SECONDS = scaled(12, 3);
 
 /** Microseconds of a tick that fires one schedule, beside so many that are not due. */
 async function tick(idle: number): Promise<number> {
-  using db = new TestHonkbun({ file: true, wake: { safetyInterval: false } });
+  using db = new JumpingHonkbun({ file: true, now: new Date() });
   db.transaction(() => {
     for (let n = 0; n < idle; n++)
       db.scheduler.add(`idle-${n}`, { every: "30d", queue: "idle", payload: { n } });

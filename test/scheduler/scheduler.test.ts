@@ -3,8 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { z } from "zod";
 
 import { type Honkbun, open, type Running } from "../../src/index.ts";
-import type { TestHonkbun } from "../../src/testing/test-database.ts";
-import { database } from "../support/database.ts";
+import { JumpingHonkbun } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 import { Honker } from "../support/honker.ts";
@@ -18,8 +17,8 @@ function turns(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-function fresh(file = false): TestHonkbun {
-  return database({ file, now: START });
+function fresh(file = false): JumpingHonkbun {
+  return new JumpingHonkbun({ file, now: START });
 }
 
 /** For when the jobs of a queue are, in order. */
@@ -44,7 +43,7 @@ async function leading(db: Honkbun, name = "honkbun-scheduler"): Promise<void> {
 }
 
 /** Moves the clock in steps that a running process would see, and lets what is due be fired. */
-async function pass(db: TestHonkbun, milliseconds: number, step = 1_000): Promise<void> {
+async function pass(db: JumpingHonkbun, milliseconds: number, step = 1_000): Promise<void> {
   for (let passed = 0; passed < milliseconds; passed += step) {
     db.clock.advance(Math.min(step, milliseconds - passed));
     await settled(db);
@@ -52,7 +51,7 @@ async function pass(db: TestHonkbun, milliseconds: number, step = 1_000): Promis
 }
 
 /** Resolves when nothing is due any more. */
-async function settled(db: TestHonkbun): Promise<void> {
+async function settled(db: JumpingHonkbun): Promise<void> {
   const due = "SELECT count(*) AS n FROM _honkbun_schedules WHERE enabled = 1 AND next_fire_at <= ?";
   await eventually(
     () => db.sqlite.query<{ n: number }, [number]>(due).get(db.clock.now)?.n === 0,
@@ -501,7 +500,7 @@ describe("scheduler.trigger", () => {
 
 describe("scheduler.next", () => {
   test("tells the boundaries to come, over a change of the clocks", () => {
-    using db = database({ now: new Date("2026-03-27T12:00:00Z") });
+    using db = new JumpingHonkbun({ now: new Date("2026-03-27T12:00:00Z") });
     db.scheduler.add("s", { cron: "30 2 * * *", timezone: "Europe/Berlin", queue: "q" });
     expect(db.scheduler.next("s", 4).map((date) => date.toISOString())).toEqual([
       "2026-03-28T01:30:00.000Z",
@@ -535,7 +534,7 @@ describe("scheduler.remove", () => {
 });
 
 describe("honker's schedules", () => {
-  function addHonkers(db: TestHonkbun, name: string, expression: string, at: number): void {
+  function addHonkers(db: JumpingHonkbun, name: string, expression: string, at: number): void {
     db.sqlite.run(
       `INSERT INTO _honker_scheduler_tasks (name, queue, cron_expr, payload, priority, expires_s, next_fire_at, max_attempts)
        VALUES (?, 'q', ?, '{"a":1}', 2, 60, ?, 5)`,

@@ -1,0 +1,26 @@
+import type { Internals } from "../database.ts";
+import type { Queue } from "../queue/queue.ts";
+import type { Pool } from "../sqlite/pool.ts";
+import type { SteppedClock } from "./test-clock.ts";
+
+/** What is known of a test database beside what every handle knows. */
+export interface TestState {
+  readonly clock: SteppedClock;
+  /** The handles that `db.queue` has returned last, by name: how handlers that are given by name read their jobs. */
+  readonly queues: ReadonlyMap<string, Queue<never, unknown, unknown>>;
+}
+
+const states = new WeakMap<Pool, TestState>();
+
+export function beginTest(parts: Internals, clock: SteppedClock): void {
+  const { pool, seams } = parts.queues;
+  const queues = new Map<string, Queue<never, unknown, unknown>>();
+  seams.opened = (queue) => void queues.set(queue.name, queue);
+  clock.attach(parts);
+  states.set(pool, { clock, queues });
+}
+
+/** Undefined for a database that `testDatabase` has not made. */
+export function stateOf(pool: Pool): TestState | undefined {
+  return states.get(pool);
+}

@@ -1,0 +1,356 @@
+import { describe, expect, jest, test } from "bun:test";
+
+import { z } from "zod";
+
+import { type Honkbun, open, UnrecoverableError } from "../../src/index.ts";
+import { drain, testDatabase } from "../../src/testing/index.ts";
+import { turn } from "../../src/testing/turn.ts";
+
+const START = new Date("2030-01-01T00:00:00Z");
+
+describe("drain", () => {
+  test("runs what is due and what handlers enqueue, in order, and says how it ended", async () => {
+    using db = testDatabase();
+    const order: string[] = [];
+    const mail = db.task("mail", { input: z.object({ to: z.string() }) }, ({ to }) => {
+      order.push(to);
+      return { sent: to };
+    });
+    const digest = db.task("digest", {}, () => {
+      order.push("digest");
+      for (const to of ["a", "b"]) mail.enqueue({ to });
+    });
+    const { id } = digest.enqueue();
+    mail.enqueue({ to: "later" }, { delay: 1 });
+    expect(await drain(db)).toEqual([
+      { id, queue: "digest", outcome: "completed" },
+      { id: id + 2, queue: "mail", outcome: "completed", result: { sent: "a" } },
+      { id: id + 3, queue: "mail", outcome: "completed", result: { sent: "b" } },
+    ]);
+    expect(order).toEqual(["digest", "a", "b"]);
+    expect(mail.queue.counts()).toMatchObject({ delayed: 1, processing: 0 });
+    expect(await drain(db)).toEqual([]);
+  });
+
+  test("tells of attempts that are retried, snoozed and dead, with their errors", async () => {
+    using db = testDatabase();
+    const queue = db.queue<string>("q", { maxAttempts: 2, backoff: { base: 0 } });
+    const down = new Error("down");
+    const refused = new UnrecoverableError("refused");
+    queue.enqueueMany(["throws", "snoozes", "refuses", "acks", "retries"]);
+    const ran = await drain(queue, {
+      handlers: {
+        q: (job) => {
+          if (job.payload === "throws") throw down;
+          if (job.payload === "refuses") throw refused;
+          if (job.payload === "snoozes") job.snooze("1h");
+          if (job.payload === "acks") job.ack({ result: 7 });
+          if (job.payload === "retries") job.retry({ delay: "1h", error: down });
+        },
+      },
+    });
+    expect(ran).toEqual([
+      { id: 1, queue: "q", outcome: "retried", error: down },
+      { id: 1, queue: "q", outcome: "dead", error: down },
+      { id: 2, queue: "q", outcome: "snoozed" },
+      { id: 3, queue: "q", outcome: "dead", error: refused },
+      { id: 4, queue: "q", outcome: "completed", result: 7 },
+      { id: 5, queue: "q", outcome: "retried", error: down },
+    ]);
+  });
+
+  test("moves the clock through retries and schedules, and leaves it at the end", async () => {
+    using db = testDatabase({ now: START });
+    const seen: [string, string][] = [];
+    const at = (): string => new Date(db.clock.now).toISOString().slice(11, 19);
+    let failures = 2;
+    const flaky = db.task("flaky", { backoff: { base: "10s", jitter: 0 } }, () => {
+      seen.push(["flaky", at()]);
+      if (failures-- > 0) throw new Error("down");
+    });
+    const report = db.task("report", {}, () => void seen.push(["report", at()]));
+    db.scheduler.add("hourly", { cron: "0 * * * *", timezone: "UTC", task: report });
+    flaky.enqueue();
+    const ran = await drain(db, { until: "2h" });
+    expect(seen).toEqual([
+      ["flaky", "00:00:00"],
+      ["flaky", "00:00:10"],
+      ["flaky", "00:00:30"],
+      ["report", "01:00:00"],
+      ["report", "02:00:00"],
+    ]);
+    expect(ran.map(({ outcome }) => outcome)).toEqual([
+      "retried",
+      "retried",
+      "completed",
+      "completed",
+      "completed",
+    ]);
+    expect(db.clock.now).toBe(START.getTime() + 2 * 3_600_000);
+  });
+
+  test("of a queue runs its jobs alone", async () => {
+    using db = testDatabase();
+    const order: string[] = [];
+    const one = db.task("one", {}, () => void order.push("one"));
+    const two = db.task("two", {}, () => void order.push("two"));
+    one.enqueue();
+    two.enqueue();
+    expect(await drain(one.queue)).toMatchObject([{ queue: "one" }]);
+    expect(order).toEqual(["one"]);
+    expect(two.queue.counts().ready).toBe(1);
+  });
+
+  test("runs given handlers by the schema and the options that their queue was opened with", async () => {
+    using db = testDatabase();
+    const dates = db.queue("dates", { schema: z.object({ at: z.coerce.date() }), maxAttempts: 1 });
+    dates.enqueue({ at: START });
+    db.queue("plain").enqueue({ at: START });
+    const seen: unknown[] = [];
+    const ran = await drain(db, {
+      handlers: {
+        dates: (job) => {
+          seen.push(job.payload);
+          throw new Error("no");
+        },
+        plain: (job) => void seen.push(job.payload),
+      },
+    });
+    expect(seen).toContainEqual({ at: START });
+    expect(seen).toContainEqual({ at: START.toJSON() });
+    expect(ran.find(({ queue }) => queue === "dates")?.outcome).toBe("dead");
+  });
+
+  test("lets a given handler win over a task's", async () => {
+    using db = testDatabase();
+    const task = db.task("t", {}, () => "real");
+    task.enqueue();
+    expect(await drain(db, { handlers: { t: () => "given" } })).toMatchObject([{ result: "given" }]);
+  });
+
+  test("delivers outboxes", async () => {
+    using db = testDatabase();
+    const delivered: unknown[] = [];
+    const webhooks = db.outbox<number>("webhooks", (payload) => void delivered.push(payload));
+    webhooks.enqueue(1);
+    expect(await drain(db)).toMatchObject([{ queue: "_outbox:webhooks", outcome: "completed" }]);
+    expect(delivered).toEqual([1]);
+  });
+
+  test("waits for handlers that take their time", async () => {
+    using db = testDatabase();
+    const task = db.task("slow", {}, async () => {
+      await Bun.sleep(30);
+      return "done";
+    });
+    task.enqueue();
+    expect(await drain(db)).toMatchObject([{ result: "done" }]);
+  });
+
+  test("waits for workers, groups and consumers that run already", async () => {
+    using db = testDatabase();
+    const events = db.stream<number>("events");
+    db.sqlite.run("CREATE TABLE totals (n INTEGER)");
+    await using _ = events.process("totals", ({ payload }, tx) => {
+      tx.run("INSERT INTO totals VALUES (?)", [payload]);
+    });
+    const handled: number[] = [];
+    await using __ = events.group("audit").work(async ({ payload }) => {
+      await Bun.sleep(1);
+      handled.push(payload);
+    });
+    await using ___ = db.queue<number>("q").work((job) => void events.publish(job.payload));
+    db.queue("q").enqueueMany([1, 2, 3]);
+    const ran = await drain(db);
+    expect(db.sqlite.query("SELECT sum(n) AS n FROM totals").get()).toEqual({ n: 6 });
+    expect(handled).toEqual([1, 2, 3]);
+    expect(ran.filter(({ queue }) => queue === "q")).toHaveLength(3);
+    expect(events.consumers()).toMatchObject([{ name: "totals", lag: 0 }]);
+  });
+
+  test("runs dependents, groups and what a limit lets through one after the other", async () => {
+    using db = testDatabase({ now: START });
+    const queue = db.queue<string>("q");
+    queue.setLimits({ rate: { limit: 1, per: "1m" } });
+    const parent = queue.enqueue("parent");
+    queue.enqueue("child", { after: [parent] });
+    queue.enqueue("first", { group: "g" });
+    queue.enqueue("second", { group: "g" });
+    const order: string[] = [];
+    const handlers = { q: (job: { readonly payload: string }) => void order.push(job.payload) };
+    await drain(db, { handlers });
+    expect(order).toEqual(["parent"]);
+    await drain(db, { handlers, until: "10m" });
+    expect(order.toSorted()).toEqual(["child", "first", "parent", "second"]);
+    expect(order.indexOf("first")).toBeLessThan(order.indexOf("second"));
+  });
+
+  test("lets handlers wait for one another's results", async () => {
+    using db = testDatabase();
+    const inner = db.task("inner", { input: z.number() }, (n) => n * 2);
+    const outer = db.task("outer", { input: z.number() }, async (n): Promise<number> => {
+      const half: number = n === 0 ? 1 : await outer.run(n - 1);
+      return half + (await inner.run(n));
+    });
+    const run = outer.enqueue(5);
+    await drain(db);
+    expect(await run.result()).toBe(31);
+  });
+
+  test("lets the clock go on for a handler that waits for a rate limit", async () => {
+    using db = testDatabase({ now: START });
+    const limit = db.rateLimit("partner", { limit: 1, per: "1m" });
+    const at: number[] = [];
+    const call = db.task("call", { timeout: "5m" }, async () => {
+      await limit.wait();
+      at.push((db.clock.now - START.getTime()) / 60_000);
+    });
+    call.enqueueMany([undefined, undefined, undefined]);
+    const ran = await drain(db, { until: "10m" });
+    expect(ran).toHaveLength(3);
+    expect(at).toEqual([0, 1, 2]);
+  });
+
+  test("is told of what ends during it, whoever runs it, once", async () => {
+    using db = testDatabase();
+    const task = db.task("t", {}, () => {});
+    await using _ = db.work({ scheduler: false });
+    task.enqueueMany(Array.from({ length: 20 }, () => undefined));
+    const ran = await drain(db);
+    expect(ran.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(
+      Array.from({ length: 20 }, (_, n) => n + 1),
+    );
+  });
+
+  test("works on a file, beside another handle on it", async () => {
+    using db = testDatabase({ file: true });
+    using other = open(db.sqlite.filename, { clock: () => db.clock.now });
+    const task = db.task("t", { backoff: { base: "10s" } }, (_, job) => {
+      if (job.attempt === 1) throw new Error("once");
+      other.queue("theirs").enqueue(1);
+    });
+    task.enqueue();
+    expect(await drain(db, { until: "1m" })).toMatchObject([
+      { outcome: "retried" },
+      { outcome: "completed" },
+    ]);
+    expect(other.queue("theirs").counts().ready).toBe(1);
+  });
+
+  test("works on a database of open, whose clock it cannot move", async () => {
+    using db = open(":memory:");
+    const task = db.task("t", {}, () => "done");
+    task.enqueue();
+    await expect(drain(db, { until: "1m" })).rejects.toThrow(/testDatabase/);
+    expect(task.queue.counts().ready).toBe(1);
+    expect(await drain(db)).toMatchObject([{ outcome: "completed", result: "done" }]);
+    expect(task.queue).toBeEmpty();
+  });
+
+  describe("an endless loop", () => {
+    const cases: [string, RegExp, (db: Honkbun) => void][] = [
+      [
+        "of a task that enqueues itself",
+        /drain: task ping: an endless loop/,
+        (db) => {
+          const ping = db.task("ping", {}, () => void ping.enqueue());
+          ping.enqueue();
+        },
+      ],
+      [
+        "of two tasks that enqueue each other",
+        /drain: task ping, task pong: an endless loop/,
+        (db) => {
+          const pong = db.task("pong", {}, () => void ping.enqueue());
+          const ping = db.task("ping", {}, () => void pong.enqueue());
+          ping.enqueue();
+        },
+      ],
+      [
+        "of a job that is due again at once",
+        /drain: queue _outbox:again: an endless loop/,
+        (db) => db.outbox<null>("again", (_, job) => job.snooze(0)).enqueue(null),
+      ],
+    ];
+    test.each(cases)("%s throws with its name", async (_, message, begin) => {
+      using db = testDatabase();
+      begin(db);
+      await expect(drain(db)).rejects.toThrow(message);
+    });
+
+    test("is not what has much to do", async () => {
+      using db = testDatabase();
+      const queue = db.queue<number>("q");
+      queue.enqueueMany(Array.from({ length: 3_000 }, (_, n) => n));
+      const ran = await drain(queue, {
+        handlers: { q: (job) => void (job.payload < 3_000 && queue.enqueue(5_000)) },
+      });
+      expect(ran).toHaveLength(6_000);
+    });
+  });
+
+  describe("refuses", () => {
+    test("what has nothing that could run", async () => {
+      using db = testDatabase();
+      const queue = db.queue("q");
+      queue.enqueue(1);
+      await expect(drain(db)).rejects.toThrow(/nothing could run: no task has a handler/);
+      await expect(drain(queue)).rejects.toThrow(/nothing could run the jobs of q/);
+      db.task("t", {}, () => {});
+      await expect(drain(queue)).rejects.toThrow(/nothing could run the jobs of q/);
+    });
+
+    test("bad arguments, before anything is run", async () => {
+      using db = testDatabase();
+      const task = db.task("t", {}, () => {});
+      task.enqueue();
+      await expect(drain({} as never)).rejects.toThrow(TypeError);
+      await expect(drain(db, { untill: 1 } as never)).rejects.toThrow("drain: unknown option untill");
+      await expect(drain(db, { until: "soon" as never })).rejects.toThrow(TypeError);
+      await expect(drain(db, { handlers: { q: 1 as never } })).rejects.toThrow(
+        "handlers.q: must be a function",
+      );
+      await expect(drain(task.queue, { handlers: { other: () => {} } })).rejects.toThrow(/it is the queue t/);
+      expect(task.queue.counts().ready).toBe(1);
+    });
+  });
+
+  test("rejects when the database is closed meanwhile", async () => {
+    const db = testDatabase();
+    const task = db.task("t", {}, () => void db.close());
+    task.enqueue();
+    await expect(drain(db)).rejects.toThrow("closed");
+  });
+
+  test("works under fake timers", async () => {
+    jest.useFakeTimers();
+    try {
+      using db = testDatabase({ now: START });
+      let n = 0;
+      const task = db.task("t", { backoff: { base: "1m" } }, async () => {
+        await turn();
+        if (n++ < 2) throw new Error("down");
+      });
+      const run = task.enqueue();
+      expect(await drain(db, { until: "1h" })).toHaveLength(3);
+      expect(await run.result()).toBeUndefined();
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
+  describe("beside others of the same file", () => {
+    for (const n of [1, 2, 3]) {
+      test.concurrent(`has a database of its own, ${n}`, async () => {
+        using db = testDatabase();
+        const task = db.task("t", { input: z.number(), backoff: { base: n * 1_000 } }, async (input, job) => {
+          await Bun.sleep(1);
+          if (job.attempt < n) throw new Error("again");
+          return input;
+        });
+        task.enqueue(n);
+        expect((await drain(db, { until: "1h" })).at(-1)).toMatchObject({ outcome: "completed", result: n });
+      });
+    }
+  });
+});

@@ -1,0 +1,250 @@
+import { describe, expect, test } from "bun:test";
+
+import { z } from "zod";
+
+import { open } from "../../src/index.ts";
+import { drain, testDatabase } from "../../src/testing/index.ts";
+
+/** What an assertion says that fails. */
+function failure(assertion: () => void): string {
+  try {
+    assertion();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error("the assertion has not failed");
+}
+
+describe("toHaveEnqueued", () => {
+  test("compares the payload as it is stored, with asymmetric matchers", () => {
+    using db = testDatabase();
+    const queue = db.queue<unknown>("q");
+    const at = new Date("2030-01-01T00:00:00Z");
+    queue.enqueue({ to: "a", at, cc: undefined, tags: [1, { deep: true }] });
+    expect(queue).toHaveEnqueued();
+    expect(queue).toHaveEnqueued({ to: "a", at, tags: [1, { deep: true }] });
+    expect(queue).toHaveEnqueued({ to: "a", at: at.toJSON(), cc: undefined, tags: [1, { deep: true }] });
+    expect(queue).toHaveEnqueued({ to: expect.any(String), at, tags: expect.arrayContaining([1]) });
+    expect(queue).toHaveEnqueued(expect.objectContaining({ to: "a" }));
+    expect(queue).not.toHaveEnqueued({ to: "a" });
+    expect(queue).not.toHaveEnqueued({ to: expect.any(Number), at, tags: [1, { deep: true }] });
+    expect(queue).not.toHaveEnqueued({ to: "a", at, tags: [1, { deep: false }] });
+    expect(db.queue("other")).not.toHaveEnqueued();
+    queue.enqueue(null);
+    expect(queue).toHaveEnqueued(null, { times: 1 });
+  });
+
+  test("counts, and compares delay, priority and unique key", () => {
+    using db = testDatabase({ now: new Date("2030-01-01T00:00:00.250Z") });
+    const queue = db.queue<number>("q");
+    queue.enqueue(1, { delay: 1_500 });
+    db.clock.advance(300);
+    queue.enqueue(1, { delay: "2s", priority: 5 });
+    queue.enqueue(1, { uniqueKey: "k" });
+    queue.enqueue(1, { uniqueKey: "k" });
+    db.clock.advance("1h");
+    expect(queue).toHaveEnqueued(1, { times: 3 });
+    expect(queue).not.toHaveEnqueued(1, { times: 2 });
+    expect(queue).toHaveEnqueued(2, { times: 0 });
+    expect(queue).toHaveEnqueued(1, { delay: 1_500, times: 1 });
+    expect(queue).not.toHaveEnqueued(1, { delay: 1_499 });
+    expect(queue).toHaveEnqueued(1, { delay: "2s", priority: 5, times: 1 });
+    expect(queue).not.toHaveEnqueued(1, { delay: "2s", priority: 4 });
+    expect(queue).toHaveEnqueued(1, { delay: 0, uniqueKey: "k", times: 1 });
+    expect(queue).not.toHaveEnqueued(1, { uniqueKey: "other" });
+    expect(queue).toHaveEnqueued(1, { delay: undefined, priority: undefined, times: 3 });
+  });
+
+  test("knows what has run, died and been cancelled since, and what was given back or retried once", async () => {
+    using db = testDatabase();
+    const queue = db.queue<string>("q", { maxAttempts: 2, backoff: { base: 0 } });
+    const cancelled = queue.enqueue("cancelled");
+    queue.cancel(cancelled);
+    queue.enqueueMany(["acked", "dies"]);
+    await drain(queue, {
+      handlers: {
+        q: ({ payload }) => {
+          if (payload === "dies") throw new Error("down");
+        },
+      },
+    });
+    queue.dead.retry("all");
+    for (const payload of ["cancelled", "acked", "dies"]) expect(queue).toHaveEnqueued(payload, { times: 1 });
+  });
+
+  test("knows a job as it was changed, by update or by another one of its key", () => {
+    using db = testDatabase();
+    const queue = db.queue<string>("q");
+    const id = queue.enqueue("before");
+    queue.update(id, { payload: "after", priority: 3 });
+    queue.enqueue("first", { uniqueKey: "k" });
+    queue.enqueue("second", { uniqueKey: "k", onDuplicate: "replace", delay: "1m" });
+    expect(queue).toHaveEnqueued("after", { priority: 3 });
+    expect(queue).toHaveEnqueued("second", { delay: "1m" });
+    expect(queue).not.toHaveEnqueued("before");
+    expect(queue).not.toHaveEnqueued("first");
+  });
+
+  test("sees what plain SQL and other handles enqueue, and nothing that was rolled back", () => {
+    using db = testDatabase({ file: true });
+    using other = open(db.sqlite.filename);
+    const queue = db.queue<number>("q");
+    db.sqlite.run("INSERT INTO _honker_live (queue, payload) VALUES ('q', '1')");
+    other.queue("q").enqueueMany(Array.from({ length: 100 }, () => 2));
+    expect(() =>
+      db.transaction(() => {
+        queue.enqueue(3);
+        expect(queue).toHaveEnqueued(3);
+        throw new Error("undone");
+      }),
+    ).toThrow("undone");
+    expect(queue).toHaveEnqueued(1);
+    expect(queue).toHaveEnqueued(2, { times: 100 });
+    expect(queue).not.toHaveEnqueued(3);
+  });
+
+  test("knows the runs of a task by their inputs", () => {
+    using db = testDatabase();
+    const send = db.task("send", { input: z.object({ to: z.string() }), queue: "mail" });
+    const ping = db.task("ping", { queue: "mail" });
+    const add = db.task("add", { input: z.array(z.number()), queue: "mail" });
+    send.enqueue({ to: "a" }, { delay: "1m" });
+    ping.enqueue();
+    add.enqueue([1, 2]);
+    expect(send).toHaveEnqueued({ to: "a" }, { times: 1, delay: "1m" });
+    expect(send).not.toHaveEnqueued({ to: "b" });
+    expect(ping).toHaveEnqueued(undefined, { times: 1 });
+    expect(add).toHaveEnqueued([1, 2], { times: 1 });
+    expect(send.queue).toHaveEnqueued(undefined, { times: 3 });
+  });
+
+  test("shows what was enqueued instead", () => {
+    using db = testDatabase();
+    const queue = db.queue<{ to: string }>("emails");
+    expect(failure(() => expect(queue).toHaveEnqueued({ to: "b" }))).toContain(
+      'Expected to be enqueued on "emails": {\n  to: "b",\n}\n\nThere was nothing',
+    );
+    queue.enqueue({ to: "a" }, { delay: "1m", priority: 2 });
+    const message = failure(() => expect(queue).toHaveEnqueued({ to: "b" }, { times: 2, delay: "2m" }));
+    expect(message).toContain('Expected to be enqueued on "emails" 2 times: {\n  to: "b",\n}, delay 120000');
+    expect(message).toContain("There were 1, of which 0 match:");
+    expect(message).toContain('job 1: {\n  to: "a",\n}, priority 2, delay 60000');
+    expect(failure(() => expect(queue).not.toHaveEnqueued({ to: "a" }))).toContain(
+      "Expected not to be enqueued",
+    );
+    for (let n = 0; n < 30; n++) queue.enqueue({ to: "a" });
+    expect(failure(() => expect(queue).toHaveEnqueued({ to: "b" }))).toContain("and 11 before");
+  });
+
+  test("works on a database of open by what is there still", async () => {
+    using db = open(":memory:");
+    const queue = db.queue<number>("q", { keepResult: true });
+    queue.enqueueMany([1, 2]);
+    await drain(queue, { handlers: { q: () => {} } });
+    queue.enqueue(3, { priority: 1 });
+    expect(queue).toHaveEnqueued(undefined, { times: 3 });
+    expect(queue).toHaveEnqueued(3, { priority: 1 });
+    expect(() => expect(queue).toHaveEnqueued(3, { delay: 0 })).toThrow(
+      "delay is known in a database of testDatabase",
+    );
+  });
+
+  test("refuses what is no queue, and bad options", () => {
+    using db = testDatabase();
+    expect(() => expect(db).toHaveEnqueued()).toThrow("must be a queue or a task");
+    expect(() => expect(db.queue("q")).toHaveEnqueued(1, { time: 1 } as never)).toThrow(
+      "unknown option time",
+    );
+    expect(() => expect(db.queue("q")).toHaveEnqueued(1, { times: -1 })).toThrow(RangeError);
+    expect(() => expect(db.queue("q")).not.toHaveEnqueued(1, { delay: "soon" as never })).toThrow(TypeError);
+  });
+});
+
+describe("toHavePublished", () => {
+  test("compares payload and key, counts, and knows what was trimmed since", () => {
+    using db = testDatabase();
+    const events = db.stream<{ n: number }>("events");
+    events.publish({ n: 1 }, { key: "a" });
+    events.publishMany([{ n: 2 }, { n: 2 }]);
+    events.trim({ maxCount: 1 });
+    expect(events).toHavePublished({ n: 1 }, { key: "a", times: 1 });
+    expect(events).toHavePublished({ n: 2 }, { times: 2 });
+    expect(events).not.toHavePublished({ n: 2 }, { key: "a" });
+    expect(events).not.toHavePublished({ n: 3 });
+    expect(events).toHavePublished({ n: expect.any(Number) }, { times: 3 });
+    const message = failure(() => expect(events).toHavePublished({ n: 3 }));
+    expect(message).toContain('Expected to be published to "events": {\n  n: 3,\n}');
+    expect(message).toContain('{\n  n: 1,\n}, key "a"');
+    expect(() => expect(db.queue("q")).toHavePublished()).toThrow("must be a stream");
+  });
+});
+
+describe("toHaveNotified", () => {
+  test("compares the payload, counts, and knows what was pruned since", () => {
+    using db = testDatabase();
+    db.notify("users", { id: 1 });
+    db.notify("users", { id: 1 });
+    db.notify("orders");
+    db.sqlite.run("DELETE FROM _honker_notifications");
+    expect(db).toHaveNotified("users");
+    expect(db).toHaveNotified("users", { id: 1 }, { times: 2 });
+    expect(db).not.toHaveNotified("users", { id: 2 });
+    expect(db).not.toHaveNotified("nobody");
+    const message = failure(() => expect(db).toHaveNotified("nobody"));
+    expect(message).toContain('Expected to be notified on "nobody"; on others: "users", "orders": anything');
+    expect(() => expect(db.queue("q")).toHaveNotified("users")).toThrow("must be a database");
+  });
+});
+
+describe("toBeEmpty", () => {
+  test("says of a queue whether there is nothing to do, now or later", async () => {
+    using db = testDatabase();
+    const queue = db.queue<string>("q", { maxAttempts: 1 });
+    expect(queue).toBeEmpty();
+    for (const options of [
+      {},
+      { delay: "1h" },
+      { after: [db.queue("other").enqueue("first")] },
+      { group: "g" },
+    ] as const) {
+      const id = queue.enqueue("job", options);
+      expect(queue).not.toBeEmpty();
+      queue.cancel(id);
+      expect(queue).toBeEmpty();
+    }
+    queue.enqueue("claimed");
+    const [job] = queue.claimBatch(1);
+    expect(queue).not.toBeEmpty();
+    const message = failure(() => expect(queue).toBeEmpty());
+    expect(message).toContain('Expected the queue "q" to be empty');
+    expect(message).toContain("processing: 1");
+    expect(message).toContain('processing: "claimed"');
+    job?.fail(new Error("down"));
+    expect(queue).toBeEmpty(); // dead letters are no jobs any more
+    expect(failure(() => expect(queue).not.toBeEmpty())).toContain('the queue "q" not to be empty');
+  });
+
+  test("says of everything else what Bun says", () => {
+    expect.assertions(28);
+    const empty = [
+      "",
+      [],
+      {},
+      new Map(),
+      new Set(),
+      new Uint8Array(),
+      new Blob([]),
+      (function* () {})(),
+      new ArrayBuffer(0),
+    ];
+    for (const value of empty) expect(value).toBeEmpty();
+    const full = ["a", [1], { a: 1 }, new Map([[1, 1]]), new Set([1]), new Uint8Array(1), new Blob(["a"])];
+    for (const value of full) expect(value).not.toBeEmpty();
+    for (const value of [0, null, true]) {
+      expect(() => expect(value).toBeEmpty()).toThrow("Expected value to be a string, object, or iterable");
+      expect(() => expect(value).not.toBeEmpty()).toThrow(
+        "Expected value not to be a string, object, or iterable",
+      );
+    }
+  });
+});
