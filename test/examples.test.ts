@@ -90,7 +90,6 @@ const PRINTED: Record<string, RegExp[]> = {
     /^worker {3}has cleaned up$/m,
     /^worker {3}has stopped$/m,
   ],
-  "thumbnail.ts": [], // a module of the next one
   "thumbnails.ts": [
     /^album {4}has 10000 images, and is blocked$/m,
     /^album {4}1 is done: 9996 thumbnails$/m,
@@ -107,9 +106,23 @@ const PRINTED: Record<string, RegExp[]> = {
   ],
 };
 
+/** Tests, and modules that others use. */
+const OTHERS = ["newsletter.ts", "shop.ts", "testing.test.ts", "thumbnail.ts"];
+
 test("every example is run by a test", () => {
-  expect(readdirSync(EXAMPLES).sort()).toEqual(Object.keys(PRINTED).sort());
+  expect(readdirSync(EXAMPLES).sort()).toEqual([...Object.keys(PRINTED), ...OTHERS].sort());
 });
+
+test("examples/testing.test.ts passes", async () => {
+  const child = Bun.spawn([process.execPath, "test", "./testing.test.ts"], {
+    cwd: EXAMPLES,
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, code] = await within(Promise.all([child.stderr.text(), child.exited]), "its end");
+  expect(out).toMatch(/^ *8 pass$/m);
+  expect(code).toBe(0);
+}, 30_000);
 
 for (const [example, printed] of Object.entries(PRINTED)) {
   test(`examples/${example} runs to its end`, async () => {

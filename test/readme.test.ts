@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 
 import * as honkbun from "../src/index.ts";
+import * as testing from "../src/testing/index.ts";
 import { within } from "./support/eventually.ts";
 import { Folder } from "./support/folder.ts";
 
@@ -34,6 +35,8 @@ function project(): Folder {
   const { compilerOptions } = JSON.parse(readFileSync(resolve(ROOT, "tsconfig.json"), "utf8"));
   const { paths: _, isolatedDeclarations: __, declaration: ___, ...options } = compilerOptions;
   writeFileSync(folder.file("tsconfig.json"), JSON.stringify({ compilerOptions: options }));
+  // What the section on testing says of an application that opens its database at the top of a module.
+  writeFileSync(folder.file(".env.test"), README.match(/^[A-Z_]+=:memory:$/m)?.[0] ?? "");
   return folder;
 }
 
@@ -48,6 +51,19 @@ describe("README", () => {
   });
 
   const used = new Set(MODULES.values());
+  for (const name of [...MODULES.keys()].filter((one) => one.endsWith(".test.ts"))) {
+    test(`${name} type checks and passes`, async () => {
+      using folder = project();
+      const child = Bun.spawn([process.execPath, "test", "--check", `./${name}`], {
+        cwd: folder.path,
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [out, code] = await within(Promise.all([child.stderr.text(), child.exited]), "its end");
+      expect({ code, out }).toMatchObject({ code: 0, out: expect.stringContaining(" 0 fail") });
+    }, 30_000);
+  }
+
   for (const [index, block] of blocks("ts")
     .filter((one) => !used.has(one))
     .entries()) {
@@ -111,6 +127,11 @@ describe("README", () => {
       ...options("rate-limit/rate-limit-options.ts"),
       ...methods("scheduler/scheduler.ts"),
       ...options("scheduler/schedule-options.ts"),
+      ...["drain", "matchers", "test-clock", "test-database"].flatMap((file) =>
+        options(`testing/${file}.ts`),
+      ),
+      ...Object.keys(testing),
+      ...["toHaveEnqueued", "toHavePublished", "toHaveNotified", "toBeEmpty"],
     ];
     for (const name of [
       "enqueueMany",
@@ -125,6 +146,8 @@ describe("README", () => {
       "burst",
       "trigger",
       "missed",
+      "until",
+      "uniqueKey",
     ])
       expect(all).toContain(name);
     expect(all.filter((name) => !new RegExp(`\\b${name}\\b`).test(README))).toEqual([]);
