@@ -24,12 +24,14 @@ export function claimHost<P, R>(
     name: queue,
     loops,
     report,
-    claimNext: (claimed) =>
-      pool.loops.write((connection) => {
+    claimNext: (claimed) => {
+      loops.keeper.renewOverdue();
+      return pool.loops.write((connection) => {
         const found = claimSome(connection);
         claimed(found);
         return found;
-      }),
+      });
+    },
     read: (row, claim) => claiming.read(row, claim),
     settleUnreadable: async (job, unreadable) => {
       const outcome = await pool.loops.write((connection) => settleUnreadable(connection, job, unreadable));

@@ -18,6 +18,8 @@ export class ClaimKeeper implements Feed {
   readonly #report: (error: unknown, where: string) => void;
   /** When each is to be renewed. */
   readonly #held = new Map<Job<unknown>, number>();
+  /** None is to be renewed before. */
+  #next = Number.POSITIVE_INFINITY;
   /** Cancellations up to this number were seen. */
   #seen = 0;
 
@@ -52,6 +54,7 @@ export class ClaimKeeper implements Feed {
   hold(job: Job<unknown>): void {
     const renewal = this.#clock() + job.lease.claim.visibilityTimeout / 3;
     this.#held.set(job, renewal);
+    this.#next = Math.min(this.#next, renewal);
     this.#hub.deadlineAt(renewal);
   }
 
@@ -64,6 +67,17 @@ export class ClaimKeeper implements Feed {
   }
 
   readonly isUpkeep = true;
+
+  /**
+   * To be called before a loop claims in this or a later turn: a claim frees what has expired, and after a sleep of the machine that
+   * may be what runs here. What is to be renewed by now is renewed before.
+   */
+  renewOverdue(): void {
+    const now = this.#clock();
+    if (now < this.#next) return;
+    if (this.deadline() <= now) void this.#renew(this.#dueBy(now), now);
+    this.#next = this.deadline();
+  }
 
   /** The clock was moved by hand: renews at once what is to be renewed by now. Where that fails it is tried again as ever. */
   clockMoved(): void {
@@ -81,8 +95,7 @@ export class ClaimKeeper implements Feed {
   }
 
   collect(): boolean {
-    const now = this.#clock();
-    if (this.deadline() <= now) void this.#renew(this.#dueBy(now), now);
+    this.renewOverdue();
     return this.#collectCancelled();
   }
 
@@ -139,6 +152,7 @@ export class ClaimKeeper implements Feed {
         const renewal = this.#held.get(job);
         if (renewal !== undefined) this.#held.set(job, Math.min(renewal, again));
       }
+      this.#next = Math.min(this.#next, again);
       this.#hub.deadlineAt(again);
     }
   }

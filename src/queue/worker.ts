@@ -203,7 +203,6 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     for (const { claimed } of this.#inFlight?.claimed ?? []) {
       for (const { id } of claimed.rows) held.push({ id, workerId: claimed.claim.workerId });
     }
-    this.#ended.clear();
     this.end();
     for (const { job } of this.#runs) job.lease.lose(reason);
     this.#runs.clear();
@@ -265,6 +264,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   #pump(): void {
     if (this.#isWriting || this.#isOver || this.#pause !== undefined) return;
     if (this.#ended.size === 0 && !this.#mayClaim()) return;
+    this.#host.loops.keeper.renewOverdue();
     this.#isWriting = true;
     this.#round().catch((error) => {
       this.#isWriting = false;

@@ -5,7 +5,7 @@ import { z } from "zod";
 
 import { type Job, UnrecoverableError } from "../../src/index.ts";
 import { Commits } from "../support/commits.ts";
-import { database } from "../support/database.ts";
+import { database, JumpingHonkbun } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 
 const tick = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
@@ -358,6 +358,59 @@ describe("work", () => {
       await eventually(() => queue.get(id)?.state === "completed", "it is completed");
       await worker.stop();
       expect(runs).toBe(end === "COMMIT" ? 1 : 2);
+    }
+  });
+
+  describe("over a time in which the machine slept, and its claims have expired", () => {
+    for (const file of [false, true]) {
+      test(`keeps what it runs, and claims again only then, ${file ? "on a file" : "in memory"}`, async () => {
+        using db = new JumpingHonkbun({ file, now: new Date("2030-01-01T00:00:00Z") });
+        const queue = db.queue<number>("q");
+        queue.enqueue(1);
+        const gate = Promise.withResolvers<void>();
+        let runs = 0;
+        const worker = queue.work(
+          () => {
+            runs++;
+            return gate.promise;
+          },
+          { concurrency: 2 },
+        );
+        await eventually(() => runs === 1, "it runs");
+        await tick();
+        db.clock.advance("1h"); // wakes who waits for a job
+        await tick();
+        await tick();
+        gate.resolve();
+        await worker.stop();
+        expect(runs).toBe(1);
+        expect(queue.counts()).toMatchObject({ ready: 0, processing: 0, dead: 0 });
+      });
+
+      test(`keeps what it runs when another handler ends first, ${file ? "on a file" : "in memory"}`, async () => {
+        using db = new JumpingHonkbun({ file, now: new Date("2030-01-01T00:00:00Z") });
+        const queue = db.queue<number>("q");
+        queue.enqueueMany([0, 1]);
+        const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+        const runs: number[] = [];
+        const worker = queue.work(
+          ({ payload }) => {
+            runs.push(payload);
+            return gates[payload]?.promise;
+          },
+          { concurrency: 2 },
+        );
+        await eventually(() => runs.length === 2, "both run");
+        await tick();
+        db.sleep("1h");
+        gates[0]?.resolve();
+        await tick();
+        await tick();
+        gates[1]?.resolve();
+        await worker.stop();
+        expect(runs).toEqual([0, 1]);
+        expect(queue.counts()).toMatchObject({ ready: 0, processing: 0, dead: 0 });
+      });
     }
   });
 

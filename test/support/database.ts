@@ -1,5 +1,5 @@
 import { Honkbun, type OpenOptions } from "../../src/database.ts";
-import { toMilliseconds } from "../../src/duration.ts";
+import { type Duration, toMilliseconds } from "../../src/duration.ts";
 import type { TestClock } from "../../src/testing/index.ts";
 import { type TestDatabaseOptions, TestHonkbun } from "../../src/testing/test-database.ts";
 import { Folder } from "./folder.ts";
@@ -14,6 +14,8 @@ export function database(options?: TestDatabaseOptions & Omit<OpenOptions, "cloc
 /** A database whose clock is set as a machine's is: it jumps, and nobody sees what lay between. */
 export class JumpingHonkbun extends Honkbun {
   readonly clock: TestClock;
+  /** The machine sleeps for so long: when it wakes nobody has looked at the clock yet. */
+  readonly sleep: (by: Duration) => void;
   readonly #folder: Folder | undefined;
 
   constructor({ file = false, now: start }: { readonly file?: boolean; readonly now: Date }) {
@@ -24,6 +26,9 @@ export class JumpingHonkbun extends Honkbun {
     const jump = (to: number): void => {
       now = to;
       this.internals.queues.hub.clockMoved();
+    };
+    this.sleep = (by) => {
+      now += toMilliseconds(by, "sleep");
     };
     this.clock = {
       get now() {
