@@ -3,7 +3,7 @@ import { describe, expect, jest, test } from "bun:test";
 import { z } from "zod";
 
 import { type Honkbun, open, UnrecoverableError } from "../../src/index.ts";
-import { drain, testDatabase } from "../../src/testing/index.ts";
+import { busy, drain, testDatabase } from "../../src/testing/index.ts";
 import { turn } from "../../src/testing/turn.ts";
 
 const START = new Date("2030-01-01T00:00:00Z");
@@ -89,6 +89,23 @@ describe("drain", () => {
     expect(db.clock.now).toBe(START.getTime() + 2 * 3_600_000);
   });
 
+  test("passes over what is only upkeep: renewals of locks and of claims", async () => {
+    using db = testDatabase({ now: START });
+    const queue = db.queue("q", { visibilityTimeout: "1s" });
+    queue.enqueue(1);
+    using lock = db.tryLock("l", { ttl: "1s" });
+    const jobs = queue.claim();
+    const { value: job } = await jobs.next();
+    const task = db.task("t", {}, () => {});
+    task.enqueue(undefined, { delay: "300d" });
+    expect(await drain(task.queue, { until: "365d" })).toHaveLength(1);
+    await turn();
+    await turn();
+    expect(lock?.isHeld).toBe(true);
+    job.ack();
+    await jobs.return?.();
+  });
+
   test("of a queue runs its jobs alone", async () => {
     using db = testDatabase();
     const order: string[] = [];
@@ -99,6 +116,23 @@ describe("drain", () => {
     expect(await drain(one.queue)).toMatchObject([{ queue: "one" }]);
     expect(order).toEqual(["one"]);
     expect(two.queue.counts().ready).toBe(1);
+  });
+
+  test("of a queue tells of its jobs alone, whatever else is run meanwhile", async () => {
+    using db = testDatabase();
+    const [mine, others] = [db.queue("mine"), db.queue("others")];
+    await using _ = others.work(() => {});
+    mine.enqueue(1);
+    others.enqueue(2);
+    expect(await drain(mine, { handlers: { mine: () => {} } })).toMatchObject([{ queue: "mine" }]);
+  });
+
+  test("tells of handlers in threads", async () => {
+    using db = testDatabase({ file: true });
+    const queue = db.queue<unknown[]>("q", { keepResult: true });
+    await using _ = queue.work(new URL("../support/handlers/scripted.ts", import.meta.url));
+    queue.enqueueMany([[{ do: "snooze", value: "1h" }], [{ do: "return", value: 5 }]]);
+    expect(await drain(db)).toMatchObject([{ outcome: "snoozed" }, { outcome: "completed", result: 5 }]);
   });
 
   test("runs given handlers by the schema and the options that their queue was opened with", async () => {
@@ -166,6 +200,17 @@ describe("drain", () => {
     expect(handled).toEqual([1, 2, 3]);
     expect(ran.filter(({ queue }) => queue === "q")).toHaveLength(3);
     expect(events.consumers()).toMatchObject([{ name: "totals", lag: 0 }]);
+  });
+
+  test("waits for a consumer that cannot have the write lock yet", async () => {
+    using db = testDatabase({ file: true });
+    const events = db.stream<number>("events");
+    events.publish(1);
+    await busy(db, 100);
+    let handled = 0;
+    await using _ = events.process("c", () => void handled++);
+    await drain(db);
+    expect(handled).toBe(1);
   });
 
   test("runs dependents, groups and what a limit lets through one after the other", async () => {

@@ -1,8 +1,17 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setSystemTime, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 
 import { testDatabase } from "../../src/testing/index.ts";
+
+/** Prints where its database is, and ends. */
+const PROGRAM = `
+  import { testDatabase } from ${JSON.stringify(resolve(import.meta.dir, "../../src/testing/index.ts"))};
+  const db = testDatabase({ file: true });
+  db.queue("q").enqueue(1);
+  process.stdout.write(db.sqlite.filename);
+  process.exit();
+`;
 
 describe("testDatabase", () => {
   test("is fresh at each call", () => {
@@ -20,6 +29,29 @@ describe("testDatabase", () => {
     db.close();
     db.close();
     expect(existsSync(folder)).toBe(false);
+  });
+
+  test("in a file is gone when the process ends that has not closed it", async () => {
+    const child = Bun.spawn([process.execPath, "-e", PROGRAM], { stdout: "pipe", stderr: "inherit" });
+    const [file, code] = await Promise.all([child.stdout.text(), child.exited]);
+    expect(code).toBe(0);
+    expect(file).toEndWith("test.db");
+    expect(existsSync(dirname(file))).toBe(false);
+  });
+
+  test("goes by what setSystemTime says when it is made, and stands still from then on", () => {
+    const now = new Date("2040-01-01T00:00:00Z");
+    setSystemTime(now);
+    using db = testDatabase();
+    setSystemTime();
+    expect(db.clock.now).toBe(now.getTime());
+    expect(db.queue("q").get(db.queue("q").enqueue(1))?.enqueuedAt).toEqual(now);
+  });
+
+  test("refuses options that it does not know", () => {
+    expect(() => testDatabase({ files: true } as never)).toThrow("testDatabase: unknown option files");
+    expect(() => testDatabase({ file: "x" as never })).toThrow(TypeError);
+    expect(() => testDatabase({ now: 5 as never })).toThrow(TypeError);
   });
 
   test("has a clock that stands still until it is moved", () => {
