@@ -5,7 +5,7 @@ import { z } from "zod";
 
 import { ClaimLostError, type Honkbun, type Job, JobCancelledError, open } from "../../src/index.ts";
 import { Commits } from "../support/commits.ts";
-import { database } from "../support/database.ts";
+import { database, JumpingHonkbun } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 import { Process } from "../support/process.ts";
@@ -179,6 +179,20 @@ describe("a claim loop", () => {
     await eventually(() => expiry(db) !== before, "the claim is renewed");
     expect(errors).toMatchObject([{ message: expect.stringContaining("disk full") }]);
     job.ack();
+  });
+
+  test("is not given the job of another one after a sleep of the machine", async () => {
+    using db = new JumpingHonkbun({ file: true, now: new Date("2030-01-01T00:00:00Z") });
+    const queue = db.queue("q");
+    queue.enqueue(1);
+    const [one, two] = [queue.claim(), queue.claim()];
+    const { value: job } = await one.next();
+    db.sleep("1h");
+    const next = two.next();
+    for (let n = 0; n < 10; n++) await new Promise((resolve) => setImmediate(resolve));
+    expect(Bun.peek.status(next)).toBe("pending");
+    job.ack();
+    expect(queue.counts()).toMatchObject({ ready: 0, processing: 0 });
   });
 
   test("renews beside a writer that holds the lock for long, without blocking", async () => {
