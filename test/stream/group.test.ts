@@ -203,9 +203,10 @@ describe("a group", () => {
     const { n } = db.sqlite.query("SELECT count(*) AS n FROM _honker_live").get() as { n: number };
     expect(n).toBeLessThan(1_200);
     gate.resolve();
-    await eventually(() => stream.group("g").lag() === 0, "all are handled");
+    const last = db.sqlite.query<{ id: number }, []>("SELECT max(id) AS id FROM _honker_live");
+    await eventually(() => (last.get()?.id ?? 0) > n, "more are handed on");
     await member.stop();
-  }, 30_000);
+  });
 
   test("goes on after events that were trimmed past it, and says so", async () => {
     using db = database({ file: true });
