@@ -1,9 +1,9 @@
-import { expectTypeOf, test } from "bun:test";
+import { expect, expectTypeOf, test } from "bun:test";
 
 import { z } from "zod";
 
 import type { Honkbun, Job, Notification, Source, Subscription } from "../src/index.ts";
-import { testDatabase } from "../src/testing/index.ts";
+import { drain, perform, type Ran, testDatabase } from "../src/testing/index.ts";
 
 // Checked by `bun check`; the test runner strips the types.
 const check = (_db: Honkbun, _types: (db: Honkbun) => unknown): void => {};
@@ -54,4 +54,39 @@ test("every option may be undefined", () => {
 test("a transaction returns what its callback returns", () => {
   using db = testDatabase();
   expectTypeOf(db.transaction(() => 1)).toEqualTypeOf<number>();
+});
+
+test("matchers are typed by what is expected of", () => {
+  using db = testDatabase();
+  check(db, (db) => {
+    const queue = db.queue("q", { schema: z.object({ to: z.string() }) });
+    const task = db.task("t", { input: z.object({ n: z.number() }) });
+    const stream = db.stream<{ id: number }>("s");
+    expect(queue).toHaveEnqueued({ to: "a" }, { times: 1, delay: "5m", priority: 1, uniqueKey: "k" });
+    expect(queue).toHaveEnqueued({ to: expect.stringContaining("a") });
+    expect(queue).toHaveEnqueued(expect.objectContaining({ to: "a" }));
+    expect(task).toHaveEnqueued({ n: 1 });
+    expect(stream).toHavePublished({ id: 1 }, { key: "k" });
+    expect(db).toHaveNotified("c", { any: "thing" }, { times: 1 });
+    // @ts-expect-error a wrong payload
+    expect(queue).toHaveEnqueued({ too: "a" });
+    // @ts-expect-error a wrong input
+    expect(task).toHaveEnqueued({ n: "1" });
+    // @ts-expect-error a wrong event
+    expect(stream).toHavePublished({ id: "1" });
+    // @ts-expect-error a wrong option
+    expect(queue).toHaveEnqueued({ to: "a" }, { time: 1 });
+  });
+});
+
+test("drain and perform are typed", () => {
+  using db = testDatabase();
+  check(db, async (db) => {
+    const task = db.task("t", { input: z.object({ n: z.coerce.number<string>() }) }, ({ n }) => n);
+    expectTypeOf(perform(task, { n: "1" })).toEqualTypeOf<Promise<number>>();
+    // @ts-expect-error a wrong input
+    await perform(task, { n: 1 });
+    expectTypeOf(drain(db)).toEqualTypeOf<Promise<readonly Ran[]>>();
+    await drain(db.queue<{ to: string }>("q"), { handlers: { q: (job) => job.payload.to }, until: "5m" });
+  });
 });
