@@ -6,6 +6,8 @@ const BUSY = 5;
 const BUSY_SNAPSHOT = 517;
 const SPIN = 1;
 const NAP = 0.1;
+/** Where the clock stands still, as under fake timers, spinning ends after so many attempts, and naps are what is counted. */
+const MOST_SPINS = 2_000;
 /** How often a long wait asks who holds the lock, and for how long the answer must stay "we do, and nothing moves". */
 const HOLDER_CHECK = 25;
 const STUCK_AFTER = 1_000;
@@ -52,14 +54,15 @@ export class LockWait {
     const start = performance.now();
     const stuck = new StuckHere(this.#holder);
     let error = first;
-    for (;;) {
+    let naps = 0;
+    for (let spins = 0; ; spins++) {
       if (error.errno === BUSY_SNAPSHOT) {
         throw new BusyError(
           "the transaction began with a read, and another connection has written since: begin it with BEGIN IMMEDIATE",
           { cause: error },
         );
       }
-      const waited = performance.now() - start;
+      const waited = Math.max(performance.now() - start, naps * NAP);
       if (waited >= this.#timeout) {
         throw new BusyError(
           `the write lock was not free within ${this.#timeout} ms (busyTimeout). ` +
@@ -74,7 +77,10 @@ export class LockWait {
           { cause: error },
         );
       }
-      if (waited > SPIN) Atomics.wait(sleeper, 0, 0, NAP);
+      if (waited > SPIN || spins > MOST_SPINS) {
+        Atomics.wait(sleeper, 0, 0, NAP);
+        naps++;
+      }
       try {
         return attempt();
       } catch (next) {

@@ -4,6 +4,7 @@ import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./
 
 /** How long one try may ask for the lock again and again; longer would be felt by the event loop. */
 const SPIN = 0.2;
+const MOST_SPINS = 1_000;
 /** After a try in vain: at first a millisecond, doubled up to this, each with jitter. */
 const LONGEST_PAUSE = 16;
 
@@ -80,13 +81,13 @@ export class WriteGroup {
     if (connection.handle.inTransaction) return false;
     const { begin } = connection.use(prepareTransactionStatements);
     const deadline = performance.now() + SPIN;
-    for (;;) {
+    for (let spins = 1; ; spins++) {
       try {
         begin.run();
         return true;
       } catch (error) {
         if (!isBusy(error)) throw error;
-        if (performance.now() >= deadline) return false;
+        if (performance.now() >= deadline || spins >= MOST_SPINS) return false;
       }
     }
   }

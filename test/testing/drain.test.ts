@@ -1,4 +1,4 @@
-import { describe, expect, jest, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 
 import { z } from "zod";
 
@@ -365,23 +365,6 @@ describe("drain", () => {
     const task = db.task("t", {}, () => void db.close());
     task.enqueue();
     await expect(drain(db)).rejects.toThrow("closed");
-  });
-
-  test("works under fake timers", async () => {
-    jest.useFakeTimers();
-    try {
-      using db = testDatabase({ now: START });
-      let n = 0;
-      const task = db.task("t", { backoff: { base: "1m" } }, async () => {
-        await turn();
-        if (n++ < 2) throw new Error("down");
-      });
-      const run = task.enqueue();
-      expect(await drain(db, { until: "1h" })).toHaveLength(3);
-      expect(await run.result()).toBeUndefined();
-    } finally {
-      jest.useRealTimers();
-    }
   });
 
   describe("beside others of the same file", () => {
