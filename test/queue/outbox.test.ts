@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 
+import { drain } from "../../src/testing/index.ts";
 import { database } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -25,25 +26,19 @@ test("an outbox delivers what was committed, and nothing that was rolled back", 
 
 test("an outbox tries five times, with exponential backoff from five seconds, unless it is told otherwise", async () => {
   using db = database();
+  const at: number[] = [];
   const fails = (): never => {
+    at.push(db.clock.now);
     throw new Error("down");
   };
   const outbox = db.outbox("x", fails);
   const id = outbox.enqueue(1);
-  const queue = db.queue("_outbox:x");
-  const worker = outbox.work();
-  const waits: number[] = [];
-  for (let attempt = 1; attempt < 5; attempt++) {
-    await eventually(() => queue.get(id)?.errors.length === attempt, `attempt ${attempt} has failed`);
-    waits.push((queue.get(id)?.runAt.getTime() ?? 0) - db.clock.now);
-    db.clock.advance(waits.at(-1) ?? 0);
-  }
-  await eventually(() => queue.get(id)?.state === "dead", "it is buried");
-  await worker.stop();
-  expect(queue.get(id)?.attempts).toBe(5);
-  for (const [n, wait] of waits.entries()) {
-    expect(wait).toBeGreaterThanOrEqual(4_000 * 2 ** n);
-    expect(wait).toBeLessThanOrEqual(6_000 * 2 ** n + 1);
+  const ran = await drain(db, { until: "1h" });
+  expect(ran.map(({ outcome }) => outcome)).toEqual(["retried", "retried", "retried", "retried", "dead"]);
+  expect(db.queue("_outbox:x").get(id)).toMatchObject({ state: "dead", attempts: 5 });
+  for (let n = 0; n < 4; n++) {
+    const wait = (at[n + 1] ?? 0) - (at[n] ?? 0);
+    expect(wait).toBeWithin(4_000 * 2 ** n, 6_000 * 2 ** n + 2);
   }
   const other = db.outbox("y", fails, { maxAttempts: 2 });
   expect(db.queue("_outbox:y").get(other.enqueue(1))?.maxAttempts).toBe(2);

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { z } from "zod";
 
 import { type Honkbun, JobFailedError, open, PayloadError, ResultNotKeptError } from "../../src/index.ts";
+import { drain } from "../../src/testing/index.ts";
 import { database } from "../support/database.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
@@ -45,8 +46,7 @@ describe("a task", () => {
     db.task("null", { input: z.null() }, see).enqueue(null);
     db.task("empty", { input: z.object({ a: z.string().optional() }) }, see).enqueue({});
     db.task("nothing", {}, see).enqueue();
-    await using _ = db.work();
-    await eventually(() => seen.length === 7, "all are run");
+    expect(await drain(db)).toHaveLength(7);
     const expected = ["a", new Date(0), [1, 2], {}, { to: "a" }, null, undefined];
     for (const input of expected) expect(seen).toContainEqual(input);
   });
@@ -106,12 +106,9 @@ describe("a task", () => {
       db.queue(task).enqueue({ __honker_task__: { task, args, kwargs } });
     };
     send("python", [1, "two"], {});
-    await using _ = db.work();
-    await eventually(() => seen.length === 1, "it is run");
     send("one", ["x"], {});
-    await eventually(() => seen.length === 2, "it is run");
     send("both", [1, 2], { c: 3 });
-    await eventually(() => seen.length === 3, "it is run");
+    await drain(db);
     expect(seen).toEqual([
       [{}, [1, "two"], {}],
       ["x", ["x"]],
@@ -134,8 +131,9 @@ describe("a task", () => {
     const seen: unknown[] = [];
     const task = db.task("t", { input: z.object({ n: z.number() }) }, ({ n }) => void seen.push(n));
     task.enqueue({ n: 1 });
-    await using _ = db.work();
-    await eventually(() => seen.length === 1, "the other one is run");
+    const ran = await drain(db);
+    expect(ran.map(({ outcome }) => outcome)).toEqual(["dead", "completed"]);
+    expect(seen).toEqual([1]);
     expect(task.queue.dead.list()[0]?.errors[0]?.message).toContain("n: ");
   });
 
@@ -284,10 +282,8 @@ describe("db.work", () => {
       db.task("a", { queue: "jobs" }, () => {});
       const unknown = db.task("new", { queue: "jobs", maxAttempts: 2 }).enqueue();
       db.queue("jobs").enqueue({ plain: true }, { maxAttempts: 1 });
-      const worker = db.work();
-      await eventually(() => unknown.get()?.state === "delayed", "it is retried");
-      db.clock.advance("10s");
-      await eventually(() => unknown.get()?.state === "dead", "it is buried");
+      const ran = await drain(db, { until: "10s" });
+      expect(ran.map(({ outcome }) => outcome)).toEqual(["retried", "dead", "dead"]);
       expect(unknown.get()?.errors.map(({ message }) => message)).toEqual([
         "no handler for the task new; this worker knows a, b",
         "no handler for the task new; this worker knows a, b",
@@ -295,7 +291,6 @@ describe("db.work", () => {
       expect(db.queue("jobs").dead.list().at(-1)?.errors[0]?.message).toBe(
         "job 2 of jobs is no task; this worker knows the tasks a, b",
       );
-      await worker.stop();
     });
 
     test("runs it once a worker comes that does", async () => {
