@@ -194,7 +194,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   queue<P = unknown, R = unknown>(name: string, options?: QueueOptions): Queue<P, P, R>;
   queue(name: string, options?: QueueOptions & QueueSchemas): Queue<unknown, unknown> {
     const queue = new Queue(this.#queues, name, readQueueOptions("queue", options));
-    this.#queues.seams.opened?.(queue);
+    this.#queues.seams.opened?.(queue, options !== undefined);
     return queue;
   }
 

@@ -76,6 +76,13 @@ test("matchers are typed by what is expected of", () => {
     expect(stream).toHavePublished({ id: "1" });
     // @ts-expect-error a wrong option
     expect(queue).toHaveEnqueued({ to: "a" }, { time: 1 });
+    // @ts-expect-error nothing that jobs are enqueued on
+    expect(stream).toHaveEnqueued({ id: 1 });
+    // @ts-expect-error nothing that events are published to
+    expect(5).toHavePublished(5);
+    expect(db.outbox<number>("o", () => {})).toHaveEnqueued(5);
+    // @ts-expect-error a wrong payload
+    expect(db.outbox<number>("o", () => {})).toHaveEnqueued("5");
   });
 });
 

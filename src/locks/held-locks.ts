@@ -89,6 +89,22 @@ export class HeldLocks implements Feed {
     return false;
   }
 
+  /** The clock was moved by hand: renews at once what is to be renewed by now. Where that fails it is tried again as ever. */
+  clockMoved(): void {
+    const { pool, clock } = this.#context;
+    const now = clock();
+    if (this.deadline() > now) return;
+    const due = this.#dueBy(now);
+    let lost: readonly Lock[];
+    try {
+      lost = pool.writeAll(undefined, (connection) => this.#renewOn(connection, due));
+    } catch {
+      return;
+    }
+    this.#renewed(due, now);
+    for (const lock of lost) lock.lose(lock.lostError("renewal"));
+  }
+
   deadline(): number {
     let first = Number.POSITIVE_INFINITY;
     for (const renewal of this.#held.values()) first = Math.min(first, renewal);
@@ -132,20 +148,12 @@ export class HeldLocks implements Feed {
     for (const lock of lost) lock.lose(lock.lostError("lock"));
   }
 
-  /** Those due now, and all that will be soon: one transaction serves locks that were taken one by one. */
   async #renew(now: number): Promise<void> {
-    const { pool, clock, report, hub } = this.#context;
-    const due: Lock[] = [];
-    for (const [lock, renewal] of this.#held) {
-      const { ttl } = lock.claimant;
-      if (renewal > now + (ttl * 1_000) / 6) continue;
-      due.push(lock);
-      this.#held.set(lock, now + (ttl * 1_000) / 3);
-    }
+    const { pool, report, hub } = this.#context;
+    const due = this.#dueBy(now);
+    this.#renewed(due, now);
     try {
-      const lost = await pool.loops.write((connection) =>
-        due.filter((lock) => lock.isHeld && !renewLock(connection, lock.claimant, clock())),
-      );
+      const lost = await pool.loops.write((connection) => this.#renewOn(connection, due));
       for (const lock of lost) lock.lose(lock.lostError("renewal"));
     } catch (error) {
       if (pool.isClosed) return;
@@ -154,5 +162,24 @@ export class HeldLocks implements Feed {
       for (const lock of due) if (this.#held.has(lock)) this.#held.set(lock, again);
       hub.deadlineAt(again);
     }
+  }
+
+  /** Those due now, and all that will be soon: one transaction serves locks that were taken one by one. */
+  #dueBy(now: number): Lock[] {
+    const due: Lock[] = [];
+    for (const [lock, renewal] of this.#held) {
+      if (renewal <= now + (lock.claimant.ttl * 1_000) / 6) due.push(lock);
+    }
+    return due;
+  }
+
+  #renewed(locks: readonly Lock[], now: number): void {
+    for (const lock of locks) this.#held.set(lock, now + (lock.claimant.ttl * 1_000) / 3);
+  }
+
+  /** Returns those that are lost. */
+  #renewOn(connection: Connection, locks: readonly Lock[]): Lock[] {
+    const now = this.#context.clock();
+    return locks.filter((lock) => lock.isHeld && !renewLock(connection, lock.claimant, now));
   }
 }

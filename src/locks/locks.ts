@@ -112,6 +112,16 @@ export class Locks {
     return result;
   }
 
+  /** @internal Whether anybody of this handle waits for a lock. */
+  get isWaitedFor(): boolean {
+    return this.#line.hasToLeave;
+  }
+
+  /** @internal The clock was moved by hand, and time has passed: renews at once what is to be renewed by now. */
+  clockMoved(): void {
+    this.#held.clockMoved();
+  }
+
   /** @internal */
   get hasToLeave(): boolean {
     return this.#held.hasToLeave || this.#line.hasToLeave || !this.#leaving.isEmpty;

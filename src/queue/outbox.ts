@@ -12,7 +12,8 @@ const MAX_ATTEMPTS = 5;
 
 /** What is to be delivered to another system: committed with the rows that it tells of, delivered after the commit. */
 export class Outbox<P> {
-  readonly #queue: Queue<P>;
+  /** @internal */
+  readonly queue: Queue<P>;
   readonly #handler: (job: Job<P>) => unknown;
 
   /** @internal */
@@ -26,13 +27,13 @@ export class Outbox<P> {
     if (typeof deliver !== "function") {
       throw new TypeError(`outbox: deliver must be a function, got ${show(deliver)}`);
     }
-    this.#queue = new Queue(
+    this.queue = new Queue(
       context,
       `_outbox:${name}`,
       readQueueOptions("outbox", { ...options, maxAttempts: options?.maxAttempts ?? MAX_ATTEMPTS }),
     );
     this.#handler = (job) => deliver(job.payload, job);
-    context.lanes.set(this.#queue.name, (work) => this.#queue.lane(this.#handler, work));
+    context.lanes.set(this.queue.name, (work) => this.queue.lane(this.#handler, work));
   }
 
   /**
@@ -40,7 +41,7 @@ export class Outbox<P> {
    * @throws as `queue.enqueue`
    */
   enqueue(payload: P, options?: EnqueueOptions): number {
-    return this.#queue.enqueue(payload, options);
+    return this.queue.enqueue(payload, options);
   }
 
   /**
@@ -48,6 +49,6 @@ export class Outbox<P> {
    * @throws TypeError, RangeError
    */
   work(options?: WorkOptions): Worker {
-    return this.#queue.work(this.#handler, options);
+    return this.queue.work(this.#handler, options);
   }
 }

@@ -14,10 +14,10 @@ export interface Attempt {
 
 /** Where `honkbun/testing` looks in, and lets things go wrong. */
 export class Seams {
-  /** Called before a worker calls a handler: what it throws, the handler has thrown. */
-  starting: ((job: Job<unknown>) => void) | undefined;
+  /** Each is called before a worker calls a handler: what it throws, the handler has thrown. */
+  readonly starting: Set<(job: Job<unknown>) => void> = new Set();
   /** Called when `db.queue` has made a handle. */
-  opened: ((queue: Queue<never, unknown, unknown>) => void) | undefined;
+  opened: ((queue: Queue<never, unknown, unknown>, hasOptions: boolean) => void) | undefined;
   /** Each is called when an attempt of this process has ended, and that is committed. */
   readonly ended: Set<(attempt: Attempt) => void> = new Set();
 }

@@ -115,6 +115,11 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     return this.isStill && this.#runs.size === 0;
   }
 
+  /** The jobs that it holds. */
+  get held(): readonly Job<unknown>[] {
+    return [...this.#runs].map(({ job }) => job);
+  }
+
   get running(): number {
     return this.#slots.running;
   }
@@ -186,7 +191,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   starting(job: Job<unknown>): void {
-    this.#host.seams.starting?.(job);
+    for (const tell of this.#host.seams.starting) tell(job);
   }
 
   /** Of the handle whose worker it is. */

@@ -39,6 +39,8 @@ export class StreamFeed implements Feed {
   readonly #followers = new Map<string, Set<Follower>>();
   /** They follow no longer, and how far they are is not saved yet. */
   readonly #ending = new Set<Follower>();
+  /** Each is called when a follower has ended by an error. */
+  readonly failed: Set<(follower: Follower, error: Error) => void> = new Set();
   #count = 0;
   /** Offsets and seeks up to these were seen. */
   #cursor = 0;

@@ -252,7 +252,11 @@ export class Processor<E> implements Running, Follower {
     this.#offAbort();
     this.#host.context.feed.delete(this);
     this.#wakeUp?.();
-    if (error === undefined) this.#stopped.resolve();
-    else this.#stopped.reject(error);
+    if (error === undefined) {
+      this.#stopped.resolve();
+      return;
+    }
+    this.#stopped.reject(error);
+    for (const tell of this.#host.context.feed.failed) tell(this, error);
   }
 }

@@ -10,19 +10,30 @@ import type { Lane } from "../queue/lane.ts";
 import type { QueueContext } from "../queue/queue-context.ts";
 import { readQueueOptions } from "../queue/queue-options.ts";
 import { Queue } from "../queue/queue.ts";
+import { Run } from "../queue/run.ts";
 import type { Attempt, AttemptOutcome } from "../queue/seams.ts";
 import { readWorkOptions, type WorkTerms } from "../queue/work-options.ts";
 import { QueueWorker } from "../queue/worker.ts";
 import { Turns } from "../rate-limit/turns.ts";
-import type { SteppedClock } from "./test-clock.ts";
-import { stateOf } from "./test-state.ts";
+import type { Follower } from "../stream/feed.ts";
+import { Chains } from "./chains.ts";
+import { isPerformed } from "./perform.ts";
+import { stateOf, type TestState } from "./test-state.ts";
 import { nap, turn } from "./turn.ts";
-import { Waves } from "./waves.ts";
 
 /** After so many turns of the event loop in which nothing was written nobody has anything to do. */
 const QUIET = 3;
-/** After so many a handler waits for something else than its turn. */
+/** After so many a handler waits for something else than its turn; and after so many in which no attempt began or ended. */
 const STALLED = 20;
+const MOST_TURNS = 5_000;
+/**
+ * Milliseconds of real time after which a handler that may wait for the clock does: by what it waits for, or by its timeout. What it
+ * waits for may also come from outside, and at once.
+ */
+const WAITS_AFTER = 10;
+const TIMES_OUT_AFTER = 1_000;
+/** After so many it is said what is waited for. */
+const HINT_AFTER = 3_000;
 /** Handlers that wait for one another's results at most. */
 const MOST_WORKERS = 100;
 /** Steps of the clock at most in which it stands still. */
@@ -68,9 +79,9 @@ const OPTIONS = z.strictObject({
 /**
  * Runs what is due, one job after the other, and what the handlers enqueue, until nothing is due; waits for the workers, consumers
  * and groups that run already. Handlers are those of tasks and outboxes, and those given. Resolves with what was run, in the order
- * in which it ended.
+ * in which it ended. Not for use in a handler, which it would wait for.
  * @throws TypeError when nothing could run, or for `until` without a test clock; an error that names those who enqueue one
- *   another without end; all as rejections
+ *   another without end; an error when a consumer of a stream ends by one; ClosedError; all as rejections
  */
 export async function drain(target: Honkbun | AnyQueue, options?: DrainOptions): Promise<readonly Ran[]> {
   const { until, handlers = {} } = readOptions("drain", OPTIONS, options);
@@ -81,10 +92,11 @@ export async function drain(target: Honkbun | AnyQueue, options?: DrainOptions):
       "drain: until moves the clock, and this database has none to move: make it by testDatabase",
     );
   }
-  const drainage = new Drainage(target, context, handlers);
+  const time = until === undefined ? undefined : toMilliseconds(until, "drain: until");
+  const drainage = new Drainage(target, context, handlers, time !== undefined);
   try {
-    if (until === undefined || state === undefined) await drainage.rest();
-    else await drainage.passTime(state.clock, toMilliseconds(until, "drain: until"));
+    if (time === undefined || state === undefined) await drainage.rest();
+    else await drainage.passTime(state, time);
   } finally {
     await drainage.end();
   }
@@ -106,89 +118,131 @@ class Drainage {
   readonly #only: string | undefined;
   readonly #makers: readonly ((work: WorkTerms) => Lane)[];
   readonly #workers: QueueWorker[] = [];
-  readonly #waves: Waves;
-  #failure: string | undefined;
+  readonly #chains: Chains;
+  /** That have begun or ended. */
+  #attempts = 0;
+  #failure: Error | undefined;
 
   /** @throws TypeError */
   constructor(
     target: Honkbun | AnyQueue,
     context: QueueContext,
     handlers: Readonly<Record<string, AnyHandler>>,
+    passesTime: boolean,
   ) {
     this.#context = context;
     this.#others = target instanceof Honkbun ? target.internals : undefined;
     this.#only = target instanceof Queue ? target.name : undefined;
     this.#makers = this.#makersOf(target, handlers);
-    if (this.#makers.length === 0 && !this.#isSomebodyThere()) {
+    const hasSchedules = passesTime && this.#only === undefined;
+    if (this.#makers.length === 0 && !this.#isSomebodyThere() && !hasSchedules) {
       throw new TypeError(
         `drain: nothing could run${this.#only === undefined ? "" : ` the jobs of ${this.#only}`}: ` +
           "no task has a handler, none is given in handlers, and no worker is running",
       );
     }
-    const { pool } = this.#context;
-    this.#waves = new Waves(() => pool.read(lastJobId));
-    this.#context.seams.ended.add(this.#ended);
+    const { pool, seams } = this.#context;
+    this.#chains = new Chains(() => pool.read(lastJobId));
+    seams.starting.add(this.#starting);
+    seams.ended.add(this.#ended);
+    this.#others?.streams.feed.failed.add(this.#failed);
     this.#addWorker();
   }
 
   /**
    * Resolves when nobody has anything to do; where time `passes`, also when a handler waits for it: with when that is.
-   * @throws ClosedError; an error that names those who enqueue one another without end
+   * @throws ClosedError; an error that names those who enqueue one another without end, or a consumer that has failed
    */
-  async rest(passes = false): Promise<number | undefined> {
-    for (let quiet = 0; ;) {
+  async rest(passes?: TestState): Promise<number | undefined> {
+    let naps = 0;
+    let quiet = 0;
+    for (let turns = 0; ; turns++) {
+      const attempts = this.#attempts;
       await turn();
-      if (this.#failure !== undefined) throw new Error(`drain: ${this.#failure}`);
+      if (this.#failure !== undefined) throw this.#failure;
       if (this.#context.pool.isClosed) throw new ClosedError("drain: this honkbun handle was closed");
+      if (attempts !== this.#attempts) [turns, naps] = [0, 0];
       quiet = this.#isQuiet() ? quiet + 1 : 0;
       if (quiet >= QUIET && !this.#isBusy()) return undefined;
-      if (quiet < STALLED) continue;
-      const allowed = this.#context.alarms.deadlineOf(Turns);
-      if (passes && allowed < Number.POSITIVE_INFINITY) return allowed;
+      if (quiet < STALLED && turns < MOST_TURNS) continue;
+      const next = passes === undefined ? Number.POSITIVE_INFINITY : this.#whatIsWaitedFor(passes, naps);
+      if (next < Number.POSITIVE_INFINITY) return next;
       // Of two handlers one may wait for the result of the other.
       if (this.#context.watches.isWatched && this.#workers.every(({ isIdle }) => !isIdle)) this.#addWorker();
       await nap();
+      if (++naps === HINT_AFTER)
+        console.warn(`drain: has been waiting for ${HINT_AFTER} ms: ${this.#explain()}`);
     }
   }
 
   /** Moves the clock on, and rests whenever something has come due. */
-  async passTime(clock: SteppedClock, milliseconds: number): Promise<void> {
+  async passTime(state: TestState, milliseconds: number): Promise<void> {
+    const { clock } = state;
     const end = clock.now + milliseconds;
     for (let standstills = 0; ;) {
-      const next = (await this.rest(true)) ?? clock.nextDeadline();
+      const next = (await this.rest(state)) ?? clock.nextDeadline();
       if (next > end) break;
       standstills = next > clock.now ? 0 : standstills + 1;
       if (standstills > MOST_STANDSTILLS) throw new Error("drain: something is due that nobody does");
-      clock.moveTo(Math.max(next, clock.now));
+      clock.pass(next);
     }
-    clock.moveTo(end);
+    clock.pass(end);
     await this.rest();
   }
 
   async end(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.stop()));
-    this.#context.seams.ended.delete(this.#ended);
+    const stopped = Promise.all(this.#workers.map((worker) => worker.stop()));
+    if (this.#failure === undefined) await stopped; // else handlers may run for ever
+    const { starting, ended } = this.#context.seams;
+    starting.delete(this.#starting);
+    ended.delete(this.#ended);
+    this.#others?.streams.feed.failed.delete(this.#failed);
+  }
+
+  /** When something comes for which a handler waits as it seems, which has not gone on for so many milliseconds. */
+  #whatIsWaitedFor({ clock, parts }: TestState, stalledFor: number): number {
+    const { alarms, watches } = this.#context;
+    const isLimited = alarms.deadlineOf((owner) => owner instanceof Turns) < Number.POSITIVE_INFINITY;
+    const isWaiting = stalledFor >= WAITS_AFTER && (watches.isWatched || parts.schedules.locks.isWaitedFor);
+    if (isLimited || isWaiting) return clock.nextDeadlineOfWaits();
+    return stalledFor >= TIMES_OUT_AFTER
+      ? alarms.deadlineOf((owner) => owner instanceof Run)
+      : Number.POSITIVE_INFINITY;
+  }
+
+  #explain(): string {
+    const jobs = this.#allWorkers.flatMap(({ held }) => held.map(({ id, queue }) => `job ${id} of ${queue}`));
+    const streams = this.#others?.streams.feed.all.filter(({ isBusy }) => isBusy) ?? [];
+    return [
+      ...(jobs.length === 0 ? [] : [`for the handler of ${jobs.join(", ")}`]),
+      ...streams.map(({ topic }) => `for a consumer of ${topic}`),
+      ...(this.#context.pool.writer.isOccupied ? ["for a transaction on db.sqlite that is left open"] : []),
+    ].join("; ");
   }
 
   #makersOf(
     target: Honkbun | AnyQueue,
     handlers: Readonly<Record<string, AnyHandler>>,
   ): readonly ((work: WorkTerms) => Lane)[] {
-    const all = new Map(this.#context.lanes);
+    const { lanes } = this.#context;
+    const all = new Map(lanes);
     const opened = stateOf(this.#context.pool)?.queues;
-    for (const [name, handler] of Object.entries(handlers)) {
+    for (const [name, run] of Object.entries(handlers)) {
       if (this.#only !== undefined && name !== this.#only) {
         throw new TypeError(`drain: handlers.${name}: it is the queue ${this.#only} that is drained`);
       }
-      const queue: AnyQueue =
-        target instanceof Queue
-          ? target
-          : (opened?.get(name) ?? new Queue(this.#context, name, readQueueOptions("drain", undefined)));
-      all.set(name, (work) => queue.lane(handler, work));
+      const known = lanes.get(name);
+      const queue: AnyQueue = target instanceof Queue ? target : (opened?.get(name) ?? this.#open(name));
+      // In place of a task's handler it is given the task's input.
+      all.set(name, (work) => (known === undefined ? queue.lane(run, work) : withHandler(known(work), run)));
     }
     return [...all]
       .filter(([name]) => this.#only === undefined || name === this.#only)
       .map(([, make]) => make);
+  }
+
+  #open(name: string): AnyQueue {
+    return new Queue(this.#context, name, readQueueOptions("drain", undefined));
   }
 
   /** One job at a time, so that they run in order. */
@@ -199,8 +253,21 @@ class Drainage {
     this.#workers.push(new QueueWorker(this.#context, lanes, work));
   }
 
+  readonly #starting = (job: Job<unknown>): void => {
+    this.#attempts++;
+    this.#chains.begin(job);
+  };
+
   readonly #ended = ({ job, outcome, error, result }: Attempt): void => {
+    this.#attempts++;
     const { id, queue } = job;
+    if (isPerformed(job)) return;
+    const endless = this.#chains.end(
+      job,
+      outcome === "completed" || outcome === "dead",
+      this.#context.clock(),
+    );
+    if (endless !== undefined) this.#failure ??= new Error(`drain: ${endless}`);
     if (this.#only !== undefined && queue !== this.#only) return;
     this.ran.push({
       id,
@@ -209,7 +276,10 @@ class Drainage {
       ...(error === undefined ? {} : { error }),
       ...(result === undefined ? {} : { result }),
     });
-    this.#failure ??= this.#waves.add(job, this.#context.clock());
+  };
+
+  readonly #failed = ({ topic }: Follower, cause: Error): void => {
+    this.#failure ??= new Error(`drain: a consumer of ${topic} has stopped: ${cause.message}`, { cause });
   };
 
   get #allWorkers(): readonly QueueWorker[] {
@@ -233,4 +303,14 @@ class Drainage {
     const { streams, schedules } = this.#others;
     return streams.feed.all.some(({ isBusy }) => isBusy) || [...schedules.runs].some(({ isBusy }) => isBusy);
   }
+}
+
+function withHandler(lane: Lane, run: AnyHandler): Lane {
+  return {
+    queue: lane.queue,
+    claim: (connection, count, startable) => lane.claim(connection, count, startable),
+    read: (row, claim) => lane.read(row, claim),
+    timeout: (job) => lane.timeout(job),
+    run,
+  };
 }

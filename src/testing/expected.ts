@@ -1,24 +1,38 @@
-import { serialize } from "../payload.ts";
-
 /**
  * What a value is once it is stored as JSON, so that it can be compared with what was stored; asymmetric matchers within it
  * (`expect.any(String)`, `expect.objectContaining(…)`) stay.
+ * @throws TypeError for what JSON cannot hold
  */
 export function asStored(value: unknown): unknown {
-  if (typeof value !== "object" || value === null) return typeof value === "number" ? plain(value) : value;
-  if (isAsymmetricMatcher(value)) return value;
-  if ("toJSON" in value && typeof value.toJSON === "function") return asStored(value.toJSON());
-  if (Array.isArray(value)) return value.map((item) => (item === undefined ? null : asStored(item)));
-  if (value instanceof String || value instanceof Number || value instanceof Boolean) return plain(value);
-  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(entries.map(([key, item]) => [key, asStored(item)]));
+  if (value === undefined || isAsymmetricMatcher(value)) return value;
+  const matchers = new Map<string, unknown>();
+  const text = JSON.stringify(value, function (this: Record<string, unknown>, key, item: unknown) {
+    if (!isAsymmetricMatcher(this[key])) return item;
+    const name = `matcher ${crypto.randomUUID()}`;
+    matchers.set(name, this[key]);
+    return name;
+  });
+  if (text === undefined) throw new TypeError("a function or a symbol cannot be stored as JSON");
+  return JSON.parse(text, (_, item: unknown) =>
+    typeof item === "string" && matchers.has(item) ? matchers.get(item) : item,
+  );
 }
 
-function plain(value: unknown): unknown {
-  return JSON.parse(serialize(value, undefined, () => "expected"));
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+/** What was stored, with the dates that it may have been: asymmetric matchers may ask for them. */
+export function withDates(stored: unknown): unknown {
+  if (typeof stored === "string") return TIME.test(stored) ? new Date(stored) : stored;
+  if (Array.isArray(stored)) return stored.map(withDates);
+  if (typeof stored !== "object" || stored === null) return stored;
+  return Object.fromEntries(Object.entries(stored).map(([key, value]) => [key, withDates(value)]));
 }
 
 /** They have nothing else in common than their tags. */
-function isAsymmetricMatcher(value: object): boolean {
-  return Object.prototype.toString.call(value).startsWith("[object Expect");
+function isAsymmetricMatcher(value: unknown): boolean {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    Object.prototype.toString.call(value).startsWith("[object Expect")
+  );
 }

@@ -1,6 +1,6 @@
 import { Honkbun } from "../database.ts";
 import { type Duration, show, toMilliseconds } from "../duration.ts";
-import { ClaimLostError } from "../errors.ts";
+import { ClaimLostError, ClosedError } from "../errors.ts";
 import type { QueueContext } from "../queue/queue-context.ts";
 import { Queue } from "../queue/queue.ts";
 import type { Worker as JobWorker } from "../queue/work-options.ts";
@@ -10,12 +10,12 @@ import { threads } from "../threads.ts";
 // biome-ignore lint/suspicious/noExplicitAny: of whatever type its payloads are
 type AnyQueue = Queue<any, any, any>;
 
-/** What the next handlers of a queue throw, by the database they are of. */
+/** What the next handlers of each queue throw, by the database they are of. */
 const failures = new WeakMap<QueueContext, Map<string, unknown[]>>();
 
 /**
- * Lets the next attempt of a job of the queue fail with `error`, as if its handler had thrown it; called again, one more. It is the
- * handler of a worker of this process, of `drain` or of `perform` that is not called.
+ * Lets the next attempt of a job of the queue fail with `error`, as if its handler had thrown it; called again, one more. The handler
+ * that is not called is one of `work` in this process, of `drain` or of `perform`; `claim` and `claimBatch` have none.
  * @throws TypeError
  */
 export function failNext(queue: AnyQueue, error: unknown): void {
@@ -23,19 +23,24 @@ export function failNext(queue: AnyQueue, error: unknown): void {
     throw new TypeError(`failNext: queue must be a queue (of a task: task.queue), got ${show(queue)}`);
   }
   const { context, name } = queue;
-  const byQueue = failures.get(context) ?? new Map<string, unknown[]>();
-  failures.set(context, byQueue);
+  const byQueue = failures.get(context) ?? listen(context);
   byQueue.set(name, [...(byQueue.get(name) ?? []), error]);
-  context.seams.starting ??= (job) => {
-    const waiting = failures.get(context)?.get(job.queue);
+}
+
+function listen(context: QueueContext): Map<string, unknown[]> {
+  const byQueue = new Map<string, unknown[]>();
+  failures.set(context, byQueue);
+  context.seams.starting.add((job) => {
+    const waiting = byQueue.get(job.queue);
     if (waiting !== undefined && waiting.length > 0) throw waiting.shift();
-  };
+  });
+  return byQueue;
 }
 
 /**
  * Takes all jobs that are claimed away from whoever has claimed them, as if their claims had expired: they can be claimed again at
  * once, `job.signal` aborts, and an ack throws ClaimLostError. Returns how many there were.
- * @throws TypeError
+ * @throws TypeError, BusyError, ClosedError
  */
 export function loseClaims(target: Honkbun | AnyQueue): number {
   const isQueue = target instanceof Queue;
@@ -48,8 +53,9 @@ export function loseClaims(target: Honkbun | AnyQueue): number {
 
 /**
  * Ends a worker as if its process had died: nothing is written any more, and the jobs that it held can be claimed again at once,
- * with the attempt used. Their handlers go on, because nothing can end them; `job.signal` aborts.
- * @throws TypeError
+ * with the attempt used. Handlers that are running go on, because nothing can end them, and so does what they write by themselves;
+ * their `job.signal` aborts.
+ * @throws TypeError, BusyError, ClosedError
  */
 export function killWorker(worker: JobWorker): void {
   if (!(worker instanceof QueueWorker)) {
@@ -78,12 +84,13 @@ function expire({ pool, clock, loops }: WorkerHost, where: string, value: string
 /**
  * Holds the write lock of a database with a file (`testDatabase({ file: true })`) for so long, by the system's clock, as another
  * program would. Resolves when it is held.
- * @throws TypeError, RangeError; as rejections
+ * @throws TypeError, RangeError, ClosedError; as rejections
  */
 export async function busy(db: Honkbun, duration: Duration): Promise<void> {
   if (!(db instanceof Honkbun)) throw new TypeError(`busy: db must be a database, got ${show(db)}`);
-  const { path } = db.internals.queues.pool;
+  const { path, isClosed } = db.internals.queues.pool;
   const milliseconds = toMilliseconds(duration, "busy: duration");
+  if (isClosed) throw new ClosedError("busy: this honkbun handle is closed");
   if (path === null) {
     throw new TypeError(
       "busy: nobody else can lock a database in memory: make it by testDatabase({ file: true })",

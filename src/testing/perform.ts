@@ -3,6 +3,7 @@ import { ClosedError } from "../errors.ts";
 import { deserialize, serialize } from "../payload.ts";
 import type { Claimed, Read } from "../queue/claiming.ts";
 import { insertJob } from "../queue/insertion.ts";
+import type { Job } from "../queue/job.ts";
 import type { Lane } from "../queue/lane.ts";
 import type { Claim } from "../queue/lease.ts";
 import type { NewJob } from "../queue/new-job.ts";
@@ -17,12 +18,24 @@ import type { TaskJob } from "../task/task-job.ts";
 import { type KnownTask, TaskLane } from "../task/task-lane.ts";
 import { Task } from "../task/task.ts";
 import { forgetRecorded } from "./recording.ts";
+import { stateOf } from "./test-state.ts";
+
+/** Milliseconds of real time after which it is said what is waited for. */
+const HINT_AFTER = 3_000;
+
+const performed = new WeakSet<Job<unknown>>();
+
+/** Whether a job is one of `perform`, and in no queue. */
+export function isPerformed(job: Job<unknown>): boolean {
+  return performed.has(job);
+}
 
 /**
  * Runs a task's handler once, as a worker would: with what the schema makes of the input, with a job, within its timeout. The job is
  * in no queue, and nothing is left of it. Resolves with the result, as `run.result()` would.
- * @throws what the handler throws, or ends its attempt with; PayloadError for an input or a result that does not fit; TypeError
- *   when the task has no handler; all as rejections
+ * @throws what the handler throws, or ends its attempt with; PayloadError for an input or a result that does not fit; an error with
+ *   the code `HONKBUN_JOB_TIMEOUT` once the clock of the database says so; ClaimLostError, ClosedError; TypeError when the task has
+ *   no handler; all as rejections
  */
 // biome-ignore lint/suspicious/noExplicitAny: what the schema makes of the input does not matter here
 export async function perform<In, R>(task: Task<In, any, R>, input: In): Promise<R> {
@@ -37,10 +50,16 @@ export async function perform<In, R>(task: Task<In, any, R>, input: In): Promise
   };
   context.seams.ended.add(ended);
   const worker = new QueueWorker(context, [lane], readWorkOptions({ prefetch: 0 }));
+  const hint = setTimeout(() => {
+    const clock = stateOf(context.pool) === undefined ? "" : "; its timeout goes by db.clock";
+    console.warn(`perform: the handler of ${name} has been running for ${HINT_AFTER} ms${clock}`);
+  }, HINT_AFTER);
+  hint.unref();
   worker.stopped.then(() => reject(new ClosedError("perform: this honkbun handle was closed")), reject);
   try {
     return resultOf(known, await promise) as R;
   } finally {
+    clearTimeout(hint);
     context.seams.ended.delete(ended);
     const { lease } = lane.job ?? {};
     if (lease?.isLost)
@@ -98,6 +117,7 @@ class SingleLane implements Lane<TaskJob<unknown>> {
     const read = this.#lane.read(row, claim);
     const { job } = read;
     this.job = job;
+    performed.add(job);
     job.signal.addEventListener("abort", () => {
       if (job.lease.isLost) this.#lost(job.signal.reason);
     });

@@ -23,8 +23,14 @@ export const RECORDING = `
       VALUES (new.id, new.queue, new.payload, new.priority, new.due, new.unique_key);
   END;
 
-  -- by update, or by another one of the same unique key
+  -- by update
   CREATE TRIGGER _honkbun_recorded_job_changed AFTER UPDATE OF payload ON _honker_live
+  BEGIN
+    UPDATE _honkbun_recorded_jobs SET payload = new.payload, priority = new.priority, due = new.due WHERE id = new.id;
+  END;
+
+  -- by another one of the same unique key, which is enqueued now
+  CREATE TRIGGER _honkbun_recorded_job_replaced AFTER UPDATE OF unique_until_start ON _honker_live
   BEGIN
     DELETE FROM _honkbun_recorded_jobs WHERE id = new.id;
     INSERT INTO _honkbun_recorded_jobs (id, queue, payload, priority, due, unique_key)

@@ -1,6 +1,8 @@
 import type { Internals } from "../database.ts";
 import { type Duration, show, toEpoch, toMilliseconds } from "../duration.ts";
 import { collectSwept } from "../queue/burial.ts";
+import { HandlerThread } from "../queue/isolated/handler-thread.ts";
+import { Run } from "../queue/run.ts";
 import { Timetable } from "../scheduler/timetable.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { prepareRecordingStatements } from "./recording.ts";
@@ -24,7 +26,7 @@ const MOST_BOUNDARIES = 100_000;
 
 /** Until a job that was recorded under a number, the clock showed this. */
 interface Moment {
-  readonly through: number;
+  through: number;
   readonly now: number;
 }
 
@@ -57,7 +59,12 @@ export class SteppedClock implements TestClock {
     this.moveTo(toEpoch(to, "clock.set"));
   }
 
-  moveTo(to: number): void {
+  /** Goes on to a time, unless it is there already, as when the process has its turns: what it holds is renewed meanwhile. */
+  pass(to: number): void {
+    if (to > this.#now) this.moveTo(to, true);
+  }
+
+  moveTo(to: number, isAlive = false): void {
     if (this.#parts === undefined || this.#parts.queues.pool.isClosed) {
       this.#now = to;
       return;
@@ -82,6 +89,7 @@ export class SteppedClock implements TestClock {
       }
       this.#show(to);
       queues.loops.keeper.clockMoved();
+      if (isAlive) this.#parts.schedules.locks.clockMoved();
     }
     queues.hub.clockMoved();
   }
@@ -90,6 +98,14 @@ export class SteppedClock implements TestClock {
   nextDeadline(): number {
     const hub = this.#parts?.queues.hub.nextDeadline() ?? Number.POSITIVE_INFINITY;
     return Math.min(this.#nextBoundary(), hub);
+  }
+
+  /** The same but for timeouts of what runs. */
+  nextDeadlineOfWaits(): number {
+    if (this.#parts === undefined) return Number.POSITIVE_INFINITY;
+    const { hub, alarms } = this.#parts.queues;
+    const isWait = (owner: object): boolean => !(owner instanceof Run || owner instanceof HandlerThread);
+    return Math.min(this.#nextBoundary(), hub.nextDeadline(alarms), alarms.deadlineOf(isWait));
   }
 
   /** What it showed when a job was recorded under this number. */
@@ -106,9 +122,21 @@ export class SteppedClock implements TestClock {
   }
 
   #show(to: number): void {
-    const through = this.#parts?.queues.pool.read(lastRecorded) ?? 0;
-    if (through > (this.#moments.at(-1)?.through ?? 0)) this.#moments.push({ through, now: this.#now });
+    const through = this.#lastRecorded();
+    if (through > (this.#moments.at(-1)?.through ?? 0)) {
+      const moment = { through, now: this.#now };
+      this.#moments.push(moment);
+      this.#parts?.queues.pool.onEnd({
+        rolledBack: () => {
+          moment.through = this.#lastRecorded(); // further numbers are given again
+        },
+      });
+    }
     this.#now = to;
+  }
+
+  #lastRecorded(): number {
+    return this.#parts?.queues.pool.read(lastRecorded) ?? 0;
   }
 
   #fire(): void {

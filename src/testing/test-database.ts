@@ -12,7 +12,7 @@ import { TestFolder } from "./test-folder.ts";
 import { beginTest } from "./test-state.ts";
 
 export interface TestDatabaseOptions {
-  /** In a file of a temporary folder that goes when the database is closed, or the process ends. Default: in memory. */
+  /** In a file of a temporary folder that goes when the database is closed. Default: in memory. */
   readonly file?: boolean | undefined;
   /** What the clock shows first. Default: the system's time, as `setSystemTime` has it. */
   readonly now?: Date | undefined;

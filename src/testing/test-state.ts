@@ -6,7 +6,8 @@ import type { SteppedClock } from "./test-clock.ts";
 /** What is known of a test database beside what every handle knows. */
 export interface TestState {
   readonly clock: SteppedClock;
-  /** The handles that `db.queue` has returned last, by name: how handlers that are given by name read their jobs. */
+  readonly parts: Internals;
+  /** By name, the handles that `db.queue` has returned last, those without options only where there is no other. */
   readonly queues: ReadonlyMap<string, Queue<never, unknown, unknown>>;
 }
 
@@ -15,9 +16,11 @@ const states = new WeakMap<Pool, TestState>();
 export function beginTest(parts: Internals, clock: SteppedClock): void {
   const { pool, seams } = parts.queues;
   const queues = new Map<string, Queue<never, unknown, unknown>>();
-  seams.opened = (queue) => void queues.set(queue.name, queue);
+  seams.opened = (queue, hasOptions) => {
+    if (hasOptions || !queues.has(queue.name)) queues.set(queue.name, queue);
+  };
   clock.attach(parts);
-  states.set(pool, { clock, queues });
+  states.set(pool, { clock, parts, queues });
 }
 
 /** Undefined for a database that `testDatabase` has not made. */

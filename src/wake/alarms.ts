@@ -43,8 +43,9 @@ export class Alarms implements Feed {
 
   collect(): boolean {
     const now = this.#now();
-    for (const [owner, alarm] of [...this.#set]) {
-      if (alarm.at > now || this.#set.get(owner) !== alarm) continue;
+    const due = [...this.#set].filter(([, { at }]) => at <= now).sort(([, a], [, b]) => a.at - b.at);
+    for (const [owner, alarm] of due) {
+      if (this.#set.get(owner) !== alarm) continue; // by one before it
       this.clear(owner);
       alarm.ring();
     }
@@ -68,10 +69,10 @@ export class Alarms implements Feed {
     return first;
   }
 
-  /** When the first rings whose owner is of a class; Infinity if there is none. */
-  deadlineOf(kind: abstract new (...args: never[]) => object): number {
+  /** When the first rings of certain owners; Infinity if there is none. */
+  deadlineOf(isOne: (owner: object) => boolean): number {
     let first = Number.POSITIVE_INFINITY;
-    for (const [owner, { at }] of this.#set) if (owner instanceof kind) first = Math.min(first, at);
+    for (const [owner, { at }] of this.#set) if (isOne(owner)) first = Math.min(first, at);
     return first;
   }
 

@@ -191,11 +191,11 @@ export class WakeHub {
     return this.#soon === undefined && !this.#more && !this.#loopsCommitted && !this.#pool.isUnsettled;
   }
 
-  /** When somebody is to be woken next without any commit, in epoch milliseconds; Infinity if never. */
-  nextDeadline(): number {
+  /** When somebody is to be woken next without any commit, by others than `except`, in epoch milliseconds; Infinity if never. */
+  nextDeadline(except?: Feed): number {
     let deadline = Number.POSITIVE_INFINITY;
     for (const feed of this.#feeds) {
-      if (feed.isUpkeep !== true) deadline = Math.min(deadline, feed.deadline());
+      if (feed !== except && feed.isUpkeep !== true) deadline = Math.min(deadline, feed.deadline());
     }
     return deadline;
   }

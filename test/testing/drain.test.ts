@@ -1,9 +1,9 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 
 import { z } from "zod";
 
 import { type Honkbun, open, UnrecoverableError } from "../../src/index.ts";
-import { busy, drain, testDatabase } from "../../src/testing/index.ts";
+import { busy, drain, perform, testDatabase } from "../../src/testing/index.ts";
 import { turn } from "../../src/testing/turn.ts";
 
 const START = new Date("2030-01-01T00:00:00Z");
@@ -292,6 +292,143 @@ describe("drain", () => {
     expect(task.queue).toBeEmpty();
   });
 
+  describe("with until, a handler is not waited for that waits for the clock itself:", () => {
+    test("for the result of another job, which is retried", async () => {
+      using db = testDatabase({ now: START });
+      let n = 0;
+      const child = db.task("child", { backoff: { base: "1s" } }, () => {
+        if (n++ === 0) throw new Error("once");
+        return 5;
+      });
+      const parent = db.task("parent", {}, () => child.enqueue().result());
+      parent.enqueue();
+      const ran = await drain(db, { until: "1h" });
+      expect(ran.map(({ queue, outcome }) => [queue, outcome])).toEqual([
+        ["child", "retried"],
+        ["child", "completed"],
+        ["parent", "completed"],
+      ]);
+    });
+
+    test("for the result of a job that is delayed, and for one that nobody runs", async () => {
+      using db = testDatabase({ now: START });
+      const waits: unknown[] = [];
+      const child = db.task("child", {}, () => "done");
+      const parent = db.task("parent", {}, async () => {
+        waits.push(await child.enqueue(undefined, { delay: "1m" }).result());
+        const nobody = db.task("nobody", {}).enqueue();
+        waits.push(await nobody.result({ timeout: "1m" }).catch((error) => error.name));
+      });
+      parent.enqueue();
+      expect(await drain(db, { until: "1h" })).toHaveLength(2);
+      expect(waits).toEqual(["done", "WaitTimeoutError"]);
+    });
+
+    test("for a lock, which a living process does not lose meanwhile", async () => {
+      using db = testDatabase({ now: START });
+      using lock = db.tryLock("l", { ttl: "30s" });
+      const waits: string[] = [];
+      const task = db.task("t", {}, () =>
+        db
+          .lock("l", { timeout: "5m" })
+          .catch((error) => waits.push(`${error.name} ${db.clock.now - START.getTime()}`)),
+      );
+      task.enqueue();
+      expect(await drain(db, { until: "1h" })).toHaveLength(1);
+      expect(waits).toEqual(["WaitTimeoutError 300000"]);
+      expect(lock?.isHeld).toBe(true);
+    });
+
+    test("or for ever, until its timeout", async () => {
+      using db = testDatabase({ now: START });
+      const hangs = db.task("hangs", { timeout: "30s", maxAttempts: 1 }, () => new Promise<never>(() => {}));
+      hangs.enqueue();
+      expect(await drain(db, { until: "10m" })).toMatchObject([
+        { outcome: "dead", error: { code: "HONKBUN_JOB_TIMEOUT" } },
+      ]);
+    });
+  });
+
+  test("never sets the clock back", async () => {
+    using db = testDatabase({ now: START });
+    const task = db.task("t", {}, () => db.clock.advance("1h"));
+    task.enqueue();
+    await drain(db, { until: "10m" });
+    expect(db.clock.now).toBe(START.getTime() + 3_600_000);
+    const [one, two] = [db.queue("one"), db.queue("two")];
+    await Promise.all([
+      drain(one, { until: "10m", handlers: { one: () => {} } }),
+      drain(two, { until: "2m", handlers: { two: () => {} } }),
+    ]);
+    expect(db.clock.now).toBe(START.getTime() + 3_600_000 + 600_000);
+  });
+
+  test("passes time though there is nothing but a schedule", async () => {
+    using db = testDatabase({ now: START });
+    db.scheduler.add("s", { every: "1h", queue: "q" });
+    expect(await drain(db, { until: "3h" })).toEqual([]);
+    expect(db.queue("q")).toHaveEnqueued(undefined, { times: 3 });
+  });
+
+  test("rejects when a consumer of a stream stops by an error", async () => {
+    using db = testDatabase();
+    const events = db.stream<number>("events");
+    events.publish(1);
+    const consumer = events.process("c", () => {
+      throw new Error("no such column");
+    });
+    consumer.stopped.catch(() => {});
+    db.on("error", () => {});
+    await expect(drain(db)).rejects.toThrow("drain: a consumer of events has stopped: no such column");
+  });
+
+  test("gives a handler in place of a task's the task's input, and one of an outbox what it delivers", async () => {
+    using db = testDatabase();
+    const task = db.task("t", { input: z.object({ at: z.coerce.date() }) }, () => "real");
+    const outbox = db.outbox<number>("o", () => {
+      throw new Error("not this one");
+    });
+    task.enqueue({ at: START });
+    outbox.enqueue(5);
+    const seen: unknown[] = [];
+    const see = (job: { readonly payload: unknown }): void => void seen.push(job.payload);
+    await drain(db, { handlers: { t: see, "_outbox:o": see } });
+    expect(seen).toEqual([{ at: START }, 5]);
+  });
+
+  test("reads jobs by the options of their queue, though it was opened without any since", async () => {
+    using db = testDatabase();
+    db.queue("q", { schema: z.object({ at: z.coerce.date() }) }).enqueue({ at: START });
+    expect(db.queue("q")).not.toBeEmpty();
+    const seen: unknown[] = [];
+    await drain(db, { handlers: { q: (job) => void seen.push(job.payload) } });
+    expect(seen).toEqual([{ at: START }]);
+  });
+
+  test("says what it waits for when that takes long", async () => {
+    using db = testDatabase();
+    const gate = Promise.withResolvers<void>();
+    const task = db.task("t", {}, () => gate.promise);
+    task.enqueue();
+    const warn = spyOn(console, "warn").mockImplementation(() => gate.resolve());
+    try {
+      await drain(db);
+      expect(warn.mock.calls).toEqual([
+        ["drain: has been waiting for 3000 ms: for the handler of job 1 of t"],
+      ]);
+    } finally {
+      warn.mockRestore();
+    }
+  }, 60_000);
+
+  test("leaves attempts of perform out", async () => {
+    using db = testDatabase();
+    const inner = db.task("inner", {}, () => 1);
+    const outer = db.task("outer", {}, () => perform(inner, undefined));
+    outer.enqueue();
+    expect(await drain(db)).toMatchObject([{ queue: "outer", result: 1 }]);
+  });
+
   describe("an endless loop", () => {
     const cases: [string, RegExp, (db: Honkbun) => void][] = [
       [
@@ -322,6 +459,24 @@ describe("drain", () => {
       begin(db);
       await expect(drain(db)).rejects.toThrow(message);
     });
+
+    test("is not what has much to do, in many queues or again at once", async () => {
+      using db = testDatabase();
+      const mail = db.task("mail", { input: z.number() }, () => {});
+      const signup = db.task("signup", { input: z.number(), backoff: { base: 0 } }, (n, job) => {
+        if (job.attempt === 1) throw new Error("once");
+        mail.enqueue(n, { priority: 5 });
+      });
+      signup.enqueueMany(Array.from({ length: 3_000 }, (_, n) => n));
+      expect(await drain(db)).toHaveLength(9_000);
+    }, 30_000);
+
+    test("is not a long chain that ends", async () => {
+      using db = testDatabase();
+      const pages = db.task("pages", { input: z.number() }, (n) => void (n > 1 && pages.enqueue(n - 1)));
+      pages.enqueue(2_500);
+      expect(await drain(db)).toHaveLength(2_500);
+    }, 30_000);
 
     test("is not what has much to do", async () => {
       using db = testDatabase();

@@ -167,5 +167,8 @@ describe("busy", () => {
     await expect(busy(db, 10)).rejects.toThrow("make it by testDatabase({ file: true })");
     await expect(busy(db, -1)).rejects.toThrow(RangeError);
     await expect(busy(5 as never, 1)).rejects.toThrow(TypeError);
+    const closed = testDatabase({ file: true });
+    closed.close();
+    await expect(busy(closed, 1)).rejects.toThrow("busy: this honkbun handle is closed");
   });
 });

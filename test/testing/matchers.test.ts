@@ -34,6 +34,38 @@ describe("toHaveEnqueued", () => {
     expect(queue).toHaveEnqueued(null, { times: 1 });
   });
 
+  test("compares dates within matchers with what they are stored as", () => {
+    using db = testDatabase();
+    const queue = db.queue<unknown>("q");
+    const at = new Date("2030-01-01T00:00:00Z");
+    queue.enqueue({ at, all: [at, null], id: 1 });
+    expect(queue).toHaveEnqueued(expect.objectContaining({ at }));
+    expect(queue).toHaveEnqueued({ at: expect.any(Date), all: expect.arrayContaining([at]), id: 1 });
+    expect(queue).not.toHaveEnqueued(expect.objectContaining({ at: new Date(0) }));
+  });
+
+  test("compares what JSON makes of a value with what it has made of it", () => {
+    using db = testDatabase();
+    const queue = db.queue<unknown>("q");
+    const odd = {
+      function: () => 1,
+      [Symbol("symbol")]: 1,
+      list: [() => 1, 2, undefined],
+      sparse: new Array(2),
+      keyed: { toJSON: (key: string) => `as ${key}` },
+      number: Number.NaN,
+      boxed: Object(5),
+    };
+    queue.enqueue(odd);
+    expect(queue).toHaveEnqueued(odd, { times: 1 });
+    expect(queue).toHaveEnqueued({ ...odd, number: expect.anything() }, { times: 0 });
+    expect(queue).not.toHaveEnqueued({ ...odd, boxed: 6 });
+    const cyclic: Record<string, unknown> = {};
+    cyclic.self = cyclic;
+    expect(() => expect(queue).not.toHaveEnqueued(cyclic)).toThrow("cyclic");
+    expect(() => expect(queue).not.toHaveEnqueued(() => 1)).toThrow("cannot be stored as JSON");
+  });
+
   test("counts, and compares delay, priority and unique key", () => {
     using db = testDatabase({ now: new Date("2030-01-01T00:00:00.250Z") });
     const queue = db.queue<number>("q");
@@ -75,11 +107,13 @@ describe("toHaveEnqueued", () => {
   test("knows a job as it was changed, by update or by another one of its key", () => {
     using db = testDatabase();
     const queue = db.queue<string>("q");
-    const id = queue.enqueue("before");
+    const id = queue.enqueue("before", { delay: "1h" });
+    db.clock.advance("10m");
     queue.update(id, { payload: "after", priority: 3 });
     queue.enqueue("first", { uniqueKey: "k" });
+    db.clock.advance("10m");
     queue.enqueue("second", { uniqueKey: "k", onDuplicate: "replace", delay: "1m" });
-    expect(queue).toHaveEnqueued("after", { priority: 3 });
+    expect(queue).toHaveEnqueued("after", { priority: 3, delay: "1h" });
     expect(queue).toHaveEnqueued("second", { delay: "1m" });
     expect(queue).not.toHaveEnqueued("before");
     expect(queue).not.toHaveEnqueued("first");
@@ -101,6 +135,23 @@ describe("toHaveEnqueued", () => {
     expect(queue).toHaveEnqueued(1);
     expect(queue).toHaveEnqueued(2, { times: 100 });
     expect(queue).not.toHaveEnqueued(3);
+  });
+
+  test("knows delays also after a transaction that moved the clock, and was rolled back", () => {
+    using db = testDatabase();
+    const queue = db.queue<string>("q");
+    queue.enqueue("before", { delay: "5m" });
+    expect(() =>
+      db.transaction(() => {
+        queue.enqueue("undone");
+        db.clock.advance("1h");
+        throw new Error("undone");
+      }),
+    ).toThrow("undone");
+    queue.enqueue("after", { delay: "1m" });
+    db.clock.advance("1d");
+    expect(queue).toHaveEnqueued("before", { delay: "5m" });
+    expect(queue).toHaveEnqueued("after", { delay: "1m" });
   });
 
   test("knows the runs of a task by their inputs", () => {
@@ -151,7 +202,7 @@ describe("toHaveEnqueued", () => {
 
   test("refuses what is no queue, and bad options", () => {
     using db = testDatabase();
-    expect(() => expect(db).toHaveEnqueued()).toThrow("must be a queue or a task");
+    expect(() => expect(db).toHaveEnqueued()).toThrow("must be a queue, a task or an outbox");
     expect(() => expect(db.queue("q")).toHaveEnqueued(1, { time: 1 } as never)).toThrow(
       "unknown option time",
     );
@@ -216,35 +267,36 @@ describe("toBeEmpty", () => {
     const [job] = queue.claimBatch(1);
     expect(queue).not.toBeEmpty();
     const message = failure(() => expect(queue).toBeEmpty());
-    expect(message).toContain('Expected the queue "q" to be empty');
-    expect(message).toContain("processing: 1");
-    expect(message).toContain('processing: "claimed"');
+    expect(message).toContain('Received: queue "q" with 1 processing\n  job 6, processing: "claimed"');
     job?.fail(new Error("down"));
     expect(queue).toBeEmpty(); // dead letters are no jobs any more
-    expect(failure(() => expect(queue).not.toBeEmpty())).toContain('the queue "q" not to be empty');
+    expect(failure(() => expect(queue).not.toBeEmpty())).toContain('Received: queue "q", empty');
+    expect(failure(() => expect(queue.dead).toBeEmpty())).toContain('job 6: "claimed", down');
+    queue.dead.purge("all");
+    expect(queue.dead).toBeEmpty();
   });
 
-  test("says of everything else what Bun says", () => {
-    expect.assertions(28);
-    const empty = [
-      "",
-      [],
-      {},
-      new Map(),
-      new Set(),
-      new Uint8Array(),
-      new Blob([]),
-      (function* () {})(),
-      new ArrayBuffer(0),
-    ];
-    for (const value of empty) expect(value).toBeEmpty();
-    const full = ["a", [1], { a: 1 }, new Map([[1, 1]]), new Set([1]), new Uint8Array(1), new Blob(["a"])];
-    for (const value of full) expect(value).not.toBeEmpty();
-    for (const value of [0, null, true]) {
-      expect(() => expect(value).toBeEmpty()).toThrow("Expected value to be a string, object, or iterable");
-      expect(() => expect(value).not.toBeEmpty()).toThrow(
-        "Expected value not to be a string, object, or iterable",
-      );
-    }
+  test("shows what there is to do, whatever has ended", async () => {
+    using db = testDatabase();
+    const queue = db.queue<unknown>("q", { keepResult: "1h" });
+    queue.enqueueMany(Array.from({ length: 30 }, () => "old"));
+    await drain(queue, { handlers: { q: () => {} } });
+    queue.enqueue("x".repeat(50_000), { delay: "1h" });
+    const message = failure(() => expect(queue).toBeEmpty());
+    expect(message).toContain('queue "q" with 1 delayed\n  job 31, delayed: "xxx');
+    expect(message.length).toBeLessThan(2_000);
+  });
+
+  test("knows tasks and outboxes by their queues", () => {
+    using db = testDatabase();
+    const task = db.task("t", {});
+    const outbox = db.outbox<number>("o", () => {});
+    expect(task).toBeEmpty();
+    expect(outbox).toBeEmpty();
+    task.enqueue();
+    outbox.enqueue(1);
+    expect(task).not.toBeEmpty();
+    expect(outbox).not.toBeEmpty();
+    expect(outbox).toHaveEnqueued(1, { times: 1 });
   });
 });

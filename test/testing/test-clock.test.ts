@@ -153,11 +153,21 @@ describe("clock", () => {
         expect(error).toBeInstanceOf(WaitTimeoutError);
         ended.push(timeout);
       });
-    const all = [wait("30s"), wait("10s"), wait("20s")];
-    await turn();
-    db.clock.advance("1m");
-    await Promise.all(all);
-    expect(ended).toEqual(["10s", "20s", "30s"]);
+    for (const isAtOnce of [false, true]) {
+      const all = [wait("30s"), wait("10s"), wait("20s")];
+      if (!isAtOnce) await turn();
+      db.clock.advance("1m");
+      await Promise.all(all);
+      expect(ended.splice(0)).toEqual(["10s", "20s", "30s"]);
+    }
+    const queue = db.queue("q", { keepResult: true });
+    const id = queue.enqueue(1);
+    const results = [3_000, 1_000, 2_000].map((timeout) =>
+      queue.waitResult(id, { timeout }).catch(() => ended.push(String(timeout))),
+    );
+    db.clock.advance("1m"); // before they have looked at the job
+    await Promise.all(results);
+    expect(ended).toEqual(["1000", "2000", "3000"]);
   });
 
   test("wakes a worker for what has come due, and that in order", async () => {

@@ -1,8 +1,9 @@
 import { describe, expect, setSystemTime, test } from "bun:test";
-import { existsSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
 
 import { testDatabase } from "../../src/testing/index.ts";
+import { Folder } from "../support/folder.ts";
 
 /** Prints where its database is, and ends. */
 const PROGRAM = `
@@ -37,6 +38,27 @@ describe("testDatabase", () => {
     expect(code).toBe(0);
     expect(file).toEndWith("test.db");
     expect(existsSync(dirname(file))).toBe(false);
+  });
+
+  test("in a file is gone some time later when its process could not see to it", async () => {
+    using folder = new Folder();
+    const dead = Bun.spawnSync(["true"]).pid;
+    const name = (pid: number, n: number): string => folder.file(`honkbun-testing-${pid}-${n}`);
+    const old = new Date(Date.now() - 7_200_000);
+    for (const path of [name(dead, 1), name(process.pid, 2), name(dead, 3)]) {
+      mkdirSync(path);
+      writeFileSync(`${path}/test.db`, "");
+      if (path !== name(dead, 3)) utimesSync(path, old, old);
+    }
+    const child = Bun.spawn([process.execPath, "-e", PROGRAM], {
+      stdout: "pipe",
+      stderr: "inherit",
+      env: { ...process.env, TMPDIR: folder.path },
+    });
+    expect(await child.exited).toBe(0);
+    expect(readdirSync(folder.path).sort()).toEqual(
+      [name(process.pid, 2), name(dead, 3)].map((path) => basename(path)).sort(),
+    );
   });
 
   test("goes by what setSystemTime says when it is made, and stands still from then on", () => {
