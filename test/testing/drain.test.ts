@@ -339,6 +339,17 @@ describe("drain", () => {
       expect(lock?.isHeld).toBe(true);
     });
 
+    test("for a lock that is looked at before it is renewed", async () => {
+      using db = testDatabase({ now: START });
+      using lock = db.tryLock("l", { ttl: "30s" });
+      const waiting = db.lock("l", { timeout: "5m" });
+      waiting.catch(() => {});
+      db.scheduler.add("s", { every: "1h", queue: "q" });
+      await drain(db, { until: "1h" });
+      await expect(waiting).rejects.toThrow("was not free within 300000 ms");
+      expect(lock?.isHeld).toBe(true);
+    });
+
     test("or for ever, until its timeout", async () => {
       using db = testDatabase({ now: START });
       const hangs = db.task("hangs", { timeout: "30s", maxAttempts: 1 }, () => new Promise<never>(() => {}));
@@ -470,6 +481,13 @@ describe("drain", () => {
       signup.enqueueMany(Array.from({ length: 3_000 }, (_, n) => n));
       expect(await drain(db)).toHaveLength(9_000);
     }, 30_000);
+
+    test("is not one in which time passes", async () => {
+      using db = testDatabase();
+      const tick = db.task("tick", {}, () => void tick.enqueue(undefined, { delay: 10 }));
+      tick.enqueue();
+      expect(await drain(db, { until: "1m" })).toHaveLength(6_001);
+    }, 60_000);
 
     test("is not a long chain that ends", async () => {
       using db = testDatabase();

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 
 import { BusyError, open } from "../../src/index.ts";
@@ -47,6 +48,19 @@ describe("under fake timers", () => {
     expect(Bun.peek.status(second)).toBe("pending");
     db.clock.advance("1m");
     await second;
+  });
+
+  test("what is written in the background blocks nobody, and is tried again when time is moved", async () => {
+    using db = testDatabase({ file: true });
+    using other = new Database(db.sqlite.filename);
+    other.run("BEGIN IMMEDIATE");
+    const id = db.queue("q").enqueueAsync(1);
+    await turn();
+    await turn();
+    expect(Bun.peek.status(id)).toBe("pending");
+    other.run("ROLLBACK");
+    jest.advanceTimersByTime(100);
+    expect(await id).toBe(1);
   });
 
   test("the write lock is waited for no longer than busyTimeout all the same", async () => {
