@@ -1,5 +1,6 @@
 import type { Clock } from "./clock.ts";
 import { Liveness } from "./liveness/liveness.ts";
+import { Seams } from "./seams.ts";
 import type { Pool } from "./sqlite/pool.ts";
 import { Alarms } from "./wake/alarms.ts";
 import type { WakeHub } from "./wake/hub.ts";
@@ -11,6 +12,7 @@ export interface Context {
   readonly clock: Clock;
   readonly alarms: Alarms;
   readonly liveness: Liveness;
+  readonly seams: Seams;
   readonly report: (error: unknown, where: string) => void;
 }
 
@@ -27,5 +29,6 @@ export function createContext(
     report,
     alarms: new Alarms(hub, clock),
     liveness: new Liveness(pool, hub, report),
+    seams: new Seams(),
   };
 }

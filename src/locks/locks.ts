@@ -80,10 +80,9 @@ export class Locks {
   async lock(name: string, options: (LockOptions & WaitOptions) | undefined): Promise<Lock> {
     const { signal, timeout, ...others } = options ?? {};
     const terms = readLockOptions("lock", name, others);
-    const { claimant, token, expiresAt } = await this.#line.wait(
-      name,
-      terms,
-      readWaitOptions("lock", { signal, timeout }),
+    const wait = readWaitOptions("lock", { signal, timeout });
+    const { claimant, token, expiresAt } = await this.#context.seams.wait(() =>
+      this.#line.wait(name, terms, wait),
     );
     const lock = new Lock(this.#host, claimant, token);
     this.#held.hold(lock, expiresAt);
@@ -110,11 +109,6 @@ export class Locks {
       });
     }
     return result;
-  }
-
-  /** @internal Whether anybody of this handle waits for a lock. */
-  get isWaitedFor(): boolean {
-    return this.#line.hasToLeave;
   }
 
   /** @internal The clock was moved by hand, and time has passed: renews at once what is to be renewed by now. */

@@ -3,6 +3,7 @@ import { type Duration, show, toEpoch, toMilliseconds } from "../duration.ts";
 import type { JobEvent } from "../events.ts";
 import { assertKnown } from "../options.ts";
 import { type Schema, serialize } from "../payload.ts";
+import type { AttemptOutcome, Seams } from "../seams.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
@@ -22,7 +23,6 @@ import {
   saveProgress,
   snoozeJob,
 } from "./operations.ts";
-import type { AttemptOutcome, Seams } from "./seams.ts";
 import type { LiveRow } from "./statements.ts";
 
 /** What a job needs of the queue that claimed it. */

@@ -74,6 +74,10 @@ export class Lanes {
     return this.#all.map(({ lane }) => lane.queue).join(", ");
   }
 
+  has(queue: string): boolean {
+    return this.#all.some(({ lane }) => lane.queue === queue);
+  }
+
   /** Whether there may be something to claim. */
   get isOpen(): boolean {
     return this.#all.some(({ isWaiting }) => !isWaiting);

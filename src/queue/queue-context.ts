@@ -9,7 +9,6 @@ import type { Lane } from "./lane.ts";
 import { holdsJobs, releaseHandle } from "./operations.ts";
 import type { QueueTerms } from "./queue-options.ts";
 import { ReadyFeed } from "./ready-feed.ts";
-import { Seams } from "./seams.ts";
 import { WatchFeed } from "./watch.ts";
 import type { WorkTerms } from "./work-options.ts";
 
@@ -19,7 +18,6 @@ export interface QueueContext extends Context {
   readonly watches: WatchFeed;
   readonly insertion: SharedInsertion;
   readonly emit: JobContext["emit"];
-  readonly seams: Seams;
   /** The queues of which this process knows by itself what to do with their jobs: tasks, outboxes. */
   readonly lanes: Map<string, (work: WorkTerms) => Lane>;
 }
@@ -55,7 +53,6 @@ export function queueContext(context: Context, emitter: Emitter): QueueContext {
     watches: new WatchFeed(pool, hub, clock),
     insertion: new SharedInsertion(pool.loops, emit),
     emit,
-    seams: new Seams(),
     lanes: new Map(),
   };
 }

@@ -349,7 +349,7 @@ export class Queue<In, Out = In, R = unknown> {
    */
   async waitResult(id: number, options?: WaitOptions): Promise<R> {
     readId("waitResult", id);
-    const { pool, clock, alarms, watches } = this.#context;
+    const { pool, clock, alarms, watches, seams } = this.#context;
     const { resultSchema, keepResult } = this.#terms;
     const host: ResultHost<R> = {
       pool,
@@ -362,7 +362,8 @@ export class Queue<In, Out = In, R = unknown> {
         new JobWatch(watches, watched, () => this.#inspection.getCommitted(watched), undefined),
       bury: (connection, now) => void buryDependents(connection, now, () => {}),
     };
-    return waitResult(host, id, readWaitOptions("waitResult", options));
+    const terms = readWaitOptions("waitResult", options);
+    return seams.wait(() => waitResult(host, id, terms));
   }
 
   /** How many jobs there are of each state: completed ones as far as they are kept. */

@@ -27,8 +27,8 @@ export interface RunHost {
   readonly alarms: Alarms;
   /** It has let go of all its jobs. */
   readonly isOver: boolean;
-  /** A handler is about to be called; what this throws, it has thrown. */
-  starting(job: Job<unknown>): void;
+  /** Calls a handler, and returns what it does. */
+  call(job: Job<unknown>, handler: () => unknown): unknown;
   /** The handler has ended, or is no longer waited for. */
   handlerEnded(run: Run): void;
   /** Nothing of the lane can be run now. */
@@ -103,8 +103,7 @@ export class Run {
     try {
       const timeout = this.#lane.timeout(job);
       if (timeout !== undefined) this.#host.alarms.set(this, timeout, () => this.#timedOut(timeout));
-      this.#host.starting(job);
-      result = this.#lane.run(job);
+      result = this.#host.call(job, () => this.#lane.run(job));
       isPromise = isThenable(result);
     } catch (error) {
       this.#threw(error);

@@ -2,6 +2,7 @@ import type { Clock } from "../clock.ts";
 import { type Duration, LONGEST_TIMER, toMilliseconds } from "../duration.ts";
 import { ClaimLostError, ClosedError, FileReplacedError, WorkerStoppedError } from "../errors.ts";
 import { assertKnown } from "../options.ts";
+import type { Seams } from "../seams.ts";
 import { onAbort } from "../signal.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
@@ -14,7 +15,6 @@ import type { Job } from "./job.ts";
 import type { Lane } from "./lane.ts";
 import { type ClaimedLane, Lanes } from "./lanes.ts";
 import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
-import type { Seams } from "./seams.ts";
 import { Slots } from "./slots.ts";
 import type { Worker, WorkTerms } from "./work-options.ts";
 
@@ -115,6 +115,11 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     return this.isStill && this.#runs.size === 0;
   }
 
+  /** Whether it runs the jobs of a queue. */
+  works(queue: string): boolean {
+    return this.#lanes.has(queue);
+  }
+
   /** The jobs that it holds. */
   get held(): readonly Job<unknown>[] {
     return [...this.#runs].map(({ job }) => job);
@@ -190,8 +195,10 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     this.#finish(error);
   }
 
-  starting(job: Job<unknown>): void {
-    for (const tell of this.#host.seams.starting) tell(job);
+  call(job: Job<unknown>, handler: () => unknown): unknown {
+    const { starting, around } = this.#host.seams;
+    for (const tell of starting) tell(job);
+    return around === undefined ? handler() : around(job, handler);
   }
 
   /** Of the handle whose worker it is. */

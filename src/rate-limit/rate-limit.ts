@@ -87,7 +87,7 @@ export class RateLimit {
       this.#turns.set(name, turns);
       all.add(turns);
     }
-    await turns.wait(counted, this.name, terms);
+    await context.seams.wait(() => turns.wait(counted, this.name, terms));
     upkeep.noticed(1);
   }
 }

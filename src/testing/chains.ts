@@ -12,8 +12,8 @@ const TOLD = 10;
  */
 export class Chains {
   readonly #lastId: () => number;
-  /** Which id was given last when a job was begun. */
-  readonly #begun = new Map<Job<unknown>, number>();
+  /** Which id was given last when a job was begun; null for one beside which others run: nobody can tell whose jobs were enqueued. */
+  readonly #begun = new Map<Job<unknown>, number | null>();
   /** How many jobs came before one that is to be run, by its id. */
   readonly #lengths = new Map<number, number>();
   #at = 0;
@@ -25,7 +25,9 @@ export class Chains {
   }
 
   begin(job: Job<unknown>): void {
-    this.#begun.set(job, this.#lastId());
+    const isAlone = this.#begun.size === 0;
+    if (!isAlone) for (const other of this.#begun.keys()) this.#begun.set(other, null);
+    this.#begun.set(job, isAlone ? this.#lastId() : null);
   }
 
   /** A job was run. Returns what there is to say when they go on without end. */

@@ -10,14 +10,13 @@ import type { Lane } from "../queue/lane.ts";
 import type { QueueContext } from "../queue/queue-context.ts";
 import { readQueueOptions } from "../queue/queue-options.ts";
 import { Queue } from "../queue/queue.ts";
-import { Run } from "../queue/run.ts";
-import type { Attempt, AttemptOutcome } from "../queue/seams.ts";
 import { readWorkOptions, type WorkTerms } from "../queue/work-options.ts";
 import { QueueWorker } from "../queue/worker.ts";
-import { Turns } from "../rate-limit/turns.ts";
+import type { Attempt, AttemptOutcome } from "../seams.ts";
 import type { Follower } from "../stream/feed.ts";
 import { Chains } from "./chains.ts";
 import { isPerformed } from "./perform.ts";
+import type { SteppedClock } from "./test-clock.ts";
 import { stateOf, type TestState } from "./test-state.ts";
 import { nap, turn } from "./turn.ts";
 
@@ -26,12 +25,10 @@ const QUIET = 3;
 /** After so many a handler waits for something else than its turn; and after so many in which no attempt began or ended. */
 const STALLED = 20;
 const MOST_TURNS = 5_000;
-/**
- * Milliseconds of real time after which a handler that may wait for the clock does: by what it waits for, or by its timeout. What it
- * waits for may also come from outside, and at once.
- */
-const WAITS_AFTER = 10;
-const TIMES_OUT_AFTER = 1_000;
+/** Milliseconds between two looks at what waits. */
+const NAP = 1;
+/** Milliseconds of real time after which handlers that wait for one another, or for the clock, wait in vain. */
+const VAIN_AFTER = 1_000;
 /** After so many it is said what is waited for. */
 const HINT_AFTER = 3_000;
 /** Handlers that wait for one another's results at most. */
@@ -58,8 +55,8 @@ type AnyQueue = Queue<any, any, any>;
 
 export interface DrainOptions {
   /**
-   * For how long the clock of the test database goes on, from now: from one thing that comes due to the next, and each time until
-   * nothing is due. Default: it stands still.
+   * For how long the clock of the test database goes on, from now: from one thing that comes due to the next, each time until nothing
+   * is due, or all handlers wait for a result, a lock or a rate limit. Default: it stands still.
    */
   readonly until?: Duration | undefined;
   /** By the names of their queues, whose schemas and options go as `db.queue` was called last; they win over those of tasks. */
@@ -80,8 +77,9 @@ const OPTIONS = z.strictObject({
  * Runs what is due, one job after the other, and what the handlers enqueue, until nothing is due; waits for the workers, consumers
  * and groups that run already. Handlers are those of tasks and outboxes, and those given. Resolves with what was run, in the order
  * in which it ended. Not for use in a handler, which it would wait for.
- * @throws TypeError when nothing could run, or for `until` without a test clock; an error that names those who enqueue one
- *   another without end; an error when a consumer of a stream ends by one; ClosedError; all as rejections
+ * @throws TypeError when nothing could run, or for `until` without a test clock; an error that names jobs that enqueue one another
+ *   without end, handlers that wait for what cannot come, or a consumer of a stream that has stopped by an error; ClosedError; all as
+ *   rejections
  */
 export async function drain(target: Honkbun | AnyQueue, options?: DrainOptions): Promise<readonly Ran[]> {
   const { until, handlers = {} } = readOptions("drain", OPTIONS, options);
@@ -96,7 +94,7 @@ export async function drain(target: Honkbun | AnyQueue, options?: DrainOptions):
   const drainage = new Drainage(target, context, handlers, time !== undefined);
   try {
     if (time === undefined || state === undefined) await drainage.rest();
-    else await drainage.passTime(state, time);
+    else await drainage.passTime(state.clock, time);
   } finally {
     await drainage.end();
   }
@@ -110,10 +108,14 @@ function contextOf(target: Honkbun | AnyQueue): QueueContext {
   throw new TypeError(`drain: target must be a database or a queue, got ${show(target)}`);
 }
 
+/** The workers of all drains: they may work on the same queues. */
+const ours = new WeakSet<QueueWorker>();
+
 /** What is under way while a database or a queue is drained. */
 class Drainage {
   readonly ran: Ran[] = [];
   readonly #context: QueueContext;
+  readonly #state: TestState | undefined;
   readonly #others: Internals | undefined;
   readonly #only: string | undefined;
   readonly #makers: readonly ((work: WorkTerms) => Lane)[];
@@ -122,6 +124,7 @@ class Drainage {
   /** That have begun or ended. */
   #attempts = 0;
   #failure: Error | undefined;
+  #hintAt = performance.now() + HINT_AFTER;
 
   /** @throws TypeError */
   constructor(
@@ -130,7 +133,9 @@ class Drainage {
     handlers: Readonly<Record<string, AnyHandler>>,
     passesTime: boolean,
   ) {
+    const { pool, seams } = context;
     this.#context = context;
+    this.#state = stateOf(pool);
     this.#others = target instanceof Honkbun ? target.internals : undefined;
     this.#only = target instanceof Queue ? target.name : undefined;
     this.#makers = this.#makersOf(target, handlers);
@@ -141,7 +146,6 @@ class Drainage {
           "no task has a handler, none is given in handlers, and no worker is running",
       );
     }
-    const { pool, seams } = this.#context;
     this.#chains = new Chains(() => pool.read(lastJobId));
     seams.starting.add(this.#starting);
     seams.ended.add(this.#ended);
@@ -150,44 +154,55 @@ class Drainage {
   }
 
   /**
-   * Resolves when nobody has anything to do; where time `passes`, also when a handler waits for it: with when that is.
-   * @throws ClosedError; an error that names those who enqueue one another without end, or a consumer that has failed
+   * Resolves when nobody has anything to do; with an `end` to which time passes, also when all handlers wait for it: with when what
+   * they wait for comes.
+   * @throws ClosedError; an error that names those who enqueue one another without end, wait in vain, or have failed
    */
-  async rest(passes?: TestState): Promise<number | undefined> {
+  async rest(end?: number): Promise<number | undefined> {
     let naps = 0;
+    let since = performance.now();
     let quiet = 0;
+    let hasLooked = false;
     for (let turns = 0; ; turns++) {
       const attempts = this.#attempts;
       await turn();
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#context.pool.isClosed) throw new ClosedError("drain: this honkbun handle was closed");
-      if (attempts !== this.#attempts) [turns, naps] = [0, 0];
+      this.#hintIfLong();
+      if (attempts !== this.#attempts) [turns, naps, since] = [0, 0, performance.now()];
       quiet = this.#isQuiet() ? quiet + 1 : 0;
-      if (quiet >= QUIET && !this.#isBusy()) return undefined;
+      if (quiet >= QUIET && !this.#isBusy()) {
+        if (hasLooked) return undefined;
+        hasLooked = true;
+        quiet = 0;
+        this.#context.hub.collectSoon(); // in memory nobody tells of what plain SQL has written
+      }
       if (quiet < STALLED && turns < MOST_TURNS) continue;
-      const next = passes === undefined ? Number.POSITIVE_INFINITY : this.#whatIsWaitedFor(passes, naps);
-      if (next < Number.POSITIVE_INFINITY) return next;
+      if (this.#state?.handlers.areWaiting(this.#held) === true) {
+        const next = end === undefined ? Number.POSITIVE_INFINITY : this.#state.clock.nextDeadlineOfWaits();
+        if (next <= (end ?? 0)) return next;
+        // Under fake timers only naps tell the time.
+        if (Math.max(naps * NAP, performance.now() - since) > VAIN_AFTER) this.#waitsInVain(end);
+      }
       // Of two handlers one may wait for the result of the other.
       if (this.#context.watches.isWatched && this.#workers.every(({ isIdle }) => !isIdle)) this.#addWorker();
-      await nap();
-      if (++naps === HINT_AFTER)
-        console.warn(`drain: has been waiting for ${HINT_AFTER} ms: ${this.#explain()}`);
+      await nap(NAP);
+      naps++;
     }
   }
 
   /** Moves the clock on, and rests whenever something has come due. */
-  async passTime(state: TestState, milliseconds: number): Promise<void> {
-    const { clock } = state;
+  async passTime(clock: SteppedClock, milliseconds: number): Promise<void> {
     const end = clock.now + milliseconds;
     for (let standstills = 0; ;) {
-      const next = (await this.rest(state)) ?? clock.nextDeadline();
+      const next = (await this.rest(end)) ?? clock.nextDeadline();
       if (next > end) break;
       standstills = next > clock.now ? 0 : standstills + 1;
       if (standstills > MOST_STANDSTILLS) throw new Error("drain: something is due that nobody does");
       clock.pass(next);
     }
     clock.pass(end);
-    await this.rest();
+    await this.rest(clock.now);
   }
 
   async end(): Promise<void> {
@@ -199,25 +214,32 @@ class Drainage {
     this.#others?.streams.feed.failed.delete(this.#failed);
   }
 
-  /** When something comes for which a handler waits as it seems, which has not gone on for so many milliseconds. */
-  #whatIsWaitedFor({ clock, parts }: TestState, stalledFor: number): number {
-    const { alarms, watches } = this.#context;
-    const isLimited = alarms.deadlineOf((owner) => owner instanceof Turns) < Number.POSITIVE_INFINITY;
-    const isWaiting = stalledFor >= WAITS_AFTER && (watches.isWatched || parts.schedules.locks.isWaitedFor);
-    if (isLimited || isWaiting) return clock.nextDeadlineOfWaits();
-    return stalledFor >= TIMES_OUT_AFTER
-      ? alarms.deadlineOf((owner) => owner instanceof Run)
-      : Number.POSITIVE_INFINITY;
+  /** @throws always */
+  #waitsInVain(end: number | undefined): never {
+    const when = end === undefined ? "while the clock stands still (until moves it)" : "before until is over";
+    this.#failure = new Error(
+      `drain: ${this.#explain()} waits for a result, a lock or a rate limit that does not come ${when}`,
+    );
+    throw this.#failure;
+  }
+
+  #hintIfLong(): void {
+    if (performance.now() < this.#hintAt) return;
+    this.#hintAt = Number.POSITIVE_INFINITY;
+    console.warn(
+      `drain: has been at it for ${HINT_AFTER} ms, and made ${this.ran.length} attempts; now waits for ${this.#explain()}`,
+    );
   }
 
   #explain(): string {
-    const jobs = this.#allWorkers.flatMap(({ held }) => held.map(({ id, queue }) => `job ${id} of ${queue}`));
+    const jobs = this.#held.map(({ id, queue }) => `job ${id} of ${queue}`);
     const streams = this.#others?.streams.feed.all.filter(({ isBusy }) => isBusy) ?? [];
-    return [
-      ...(jobs.length === 0 ? [] : [`for the handler of ${jobs.join(", ")}`]),
-      ...streams.map(({ topic }) => `for a consumer of ${topic}`),
-      ...(this.#context.pool.writer.isOccupied ? ["for a transaction on db.sqlite that is left open"] : []),
-    ].join("; ");
+    const all = [
+      ...(jobs.length === 0 ? [] : [`the handler of ${jobs.join(", ")}`]),
+      ...streams.map(({ topic }) => `a consumer of ${topic}`),
+      ...(this.#context.pool.writer.isOccupied ? ["a transaction on db.sqlite that is left open"] : []),
+    ];
+    return all.length === 0 ? "what comes next" : all.join("; ");
   }
 
   #makersOf(
@@ -226,13 +248,17 @@ class Drainage {
   ): readonly ((work: WorkTerms) => Lane)[] {
     const { lanes } = this.#context;
     const all = new Map(lanes);
-    const opened = stateOf(this.#context.pool)?.queues;
     for (const [name, run] of Object.entries(handlers)) {
       if (this.#only !== undefined && name !== this.#only) {
         throw new TypeError(`drain: handlers.${name}: it is the queue ${this.#only} that is drained`);
       }
+      if (this.#allWorkers.some((worker) => worker.works(name) && !ours.has(worker))) {
+        throw new TypeError(
+          `drain: handlers.${name}: a worker is running the jobs of that queue; stop it first`,
+        );
+      }
       const known = lanes.get(name);
-      const queue: AnyQueue = target instanceof Queue ? target : (opened?.get(name) ?? this.#open(name));
+      const queue: AnyQueue = target instanceof Queue ? target : this.#open(name);
       // In place of a task's handler it is given the task's input.
       all.set(name, (work) => (known === undefined ? queue.lane(run, work) : withHandler(known(work), run)));
     }
@@ -242,15 +268,22 @@ class Drainage {
   }
 
   #open(name: string): AnyQueue {
-    return new Queue(this.#context, name, readQueueOptions("drain", undefined));
+    const opened = this.#state?.queues.get(name);
+    return opened ?? new Queue(this.#context, name, readQueueOptions("drain", undefined));
   }
 
   /** One job at a time, so that they run in order. */
   #addWorker(): void {
-    if (this.#makers.length === 0 || this.#workers.length === MOST_WORKERS) return;
+    if (this.#makers.length === 0) return;
+    if (this.#workers.length === MOST_WORKERS) {
+      this.#failure = new Error(`drain: more than ${MOST_WORKERS} handlers wait for one another's results`);
+      return;
+    }
     const work = readWorkOptions({ concurrency: 1, prefetch: 0 });
     const lanes = this.#makers.map((make) => make(work));
-    this.#workers.push(new QueueWorker(this.#context, lanes, work));
+    const worker = new QueueWorker(this.#context, lanes, work);
+    ours.add(worker);
+    this.#workers.push(worker);
   }
 
   readonly #starting = (job: Job<unknown>): void => {
@@ -262,11 +295,8 @@ class Drainage {
     this.#attempts++;
     const { id, queue } = job;
     if (isPerformed(job)) return;
-    const endless = this.#chains.end(
-      job,
-      outcome === "completed" || outcome === "dead",
-      this.#context.clock(),
-    );
+    const isDone = outcome === "completed" || outcome === "dead";
+    const endless = this.#chains.end(job, isDone, this.#state?.clock.now ?? 0);
     if (endless !== undefined) this.#failure ??= new Error(`drain: ${endless}`);
     if (this.#only !== undefined && queue !== this.#only) return;
     this.ran.push({
@@ -286,6 +316,11 @@ class Drainage {
     return this.#context.loops.all.filter((loop) => loop instanceof QueueWorker);
   }
 
+  /** The jobs that handlers have, or are to have next. */
+  get #held(): readonly Job<unknown>[] {
+    return this.#allWorkers.flatMap(({ held }) => held);
+  }
+
   #isSomebodyThere(): boolean {
     return this.#allWorkers.length > 0 || (this.#others?.streams.feed.all.length ?? 0) > 0;
   }
@@ -296,9 +331,11 @@ class Drainage {
     return pool.loops.isEmpty && hub.isSettled && this.#allWorkers.every(({ isStill }) => isStill);
   }
 
-  /** Somebody has something in hand. */
+  /** Somebody has something in hand that concerns us. */
   #isBusy(): boolean {
-    if (this.#allWorkers.some(({ isIdle }) => !isIdle)) return true;
+    const only = this.#only;
+    const workers = this.#allWorkers.filter((worker) => only === undefined || worker.works(only));
+    if (workers.some(({ isIdle }) => !isIdle)) return true;
     if (this.#others === undefined) return false;
     const { streams, schedules } = this.#others;
     return streams.feed.all.some(({ isBusy }) => isBusy) || [...schedules.runs].some(({ isBusy }) => isBusy);

@@ -44,7 +44,11 @@ function add<T>(type: Class<T>, length: (value: T) => number, show: (value: T) =
     [Bun.inspect.custom]: {
       configurable: true,
       value(this: T) {
-        return show(this);
+        try {
+          return show(this);
+        } catch {
+          return `[${type.name} of a database that is closed]`;
+        }
       },
     },
   });

@@ -18,10 +18,29 @@ export function asStored(value: unknown): unknown {
   );
 }
 
+/** Whether what was stored is as expected, which is what `asStored` has returned; `equals` is that of `bun:test`. */
+export function isAsExpected(
+  stored: unknown,
+  expected: unknown,
+  equals: (a: unknown, b: unknown) => boolean,
+): boolean {
+  if (isAsymmetricMatcher(expected)) return equals(stored, expected) || equals(withDates(stored), expected);
+  if (typeof expected !== "object" || expected === null || typeof stored !== "object" || stored === null) {
+    return Object.is(stored, expected);
+  }
+  if (Array.isArray(stored) !== Array.isArray(expected)) return false;
+  const [have, want] = [stored as Record<string, unknown>, expected as Record<string, unknown>];
+  const keys = Object.keys(want);
+  return (
+    Object.keys(have).length === keys.length &&
+    keys.every((key) => Object.hasOwn(have, key) && isAsExpected(have[key], want[key], equals))
+  );
+}
+
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
 /** What was stored, with the dates that it may have been: asymmetric matchers may ask for them. */
-export function withDates(stored: unknown): unknown {
+function withDates(stored: unknown): unknown {
   if (typeof stored === "string") return TIME.test(stored) ? new Date(stored) : stored;
   if (Array.isArray(stored)) return stored.map(withDates);
   if (typeof stored !== "object" || stored === null) return stored;

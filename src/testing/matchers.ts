@@ -10,7 +10,7 @@ import { readEnvelope } from "../task/envelope.ts";
 import { Task } from "../task/task.ts";
 import { brief } from "./brief.ts";
 import { letToBeEmptyKnowQueues } from "./emptiness.ts";
-import { asStored, withDates } from "./expected.ts";
+import { asStored, isAsExpected } from "./expected.ts";
 import { isRecording } from "./recording.ts";
 import { readEnqueued, readNotified, readPublished, type Sent } from "./sent.ts";
 
@@ -166,9 +166,7 @@ function judge(context: MatcherContext, { what, sent, payload, times, details }:
   const wanted = Object.entries(details).filter(([, value]) => value !== undefined);
   const matching = sent.filter(
     (one) =>
-      (expected === undefined ||
-        context.equals(one.payload, expected) ||
-        context.equals(withDates(one.payload), expected)) &&
+      (expected === undefined || isAsExpected(one.payload, expected, (a, b) => context.equals(a, b))) &&
       wanted.every(([name, value]) => one.details[name] === value),
   );
   return {

@@ -69,7 +69,7 @@ export class Alarms implements Feed {
     return first;
   }
 
-  /** When the first rings of certain owners; Infinity if there is none. */
+  /** When the first rings of certain owners, in epoch milliseconds; Infinity if there is none. */
   deadlineOf(isOne: (owner: object) => boolean): number {
     let first = Number.POSITIVE_INFINITY;
     for (const [owner, { at }] of this.#set) if (isOne(owner)) first = Math.min(first, at);

@@ -182,6 +182,7 @@ export class WakeHub {
 
   /** Has everything collected, before the event loop goes on, though nothing may have been committed. */
   collectSoon(): void {
+    if (this.#feeds.size === 0) return;
     this.#more = true;
     this.lookSoon();
   }

@@ -350,14 +350,123 @@ describe("drain", () => {
       expect(lock?.isHeld).toBe(true);
     });
 
-    test("or for ever, until its timeout", async () => {
+    test("but one that waits beside a handler that does not is", async () => {
       using db = testDatabase({ now: START });
-      const hangs = db.task("hangs", { timeout: "30s", maxAttempts: 1 }, () => new Promise<never>(() => {}));
-      hangs.enqueue();
-      expect(await drain(db, { until: "10m" })).toMatchObject([
-        { outcome: "dead", error: { code: "HONKBUN_JOB_TIMEOUT" } },
-      ]);
+      const limit = db.rateLimit("r", { limit: 1, per: "1h" });
+      limit.try();
+      const at: number[] = [];
+      const limited = db.task("limited", {}, () => limit.wait());
+      await using _ = db.queue("slow").work(async () => {
+        await Bun.sleep(50);
+        at.push(db.clock.now);
+      });
+      limited.enqueue();
+      db.queue("slow").enqueue(1);
+      expect(await drain(db, { until: "2h" })).toHaveLength(2);
+      expect(at).toEqual([START.getTime()]);
     });
+
+    test("nor is time passed for what the test itself waits for", async () => {
+      using db = testDatabase({ now: START });
+      const slow = db.task("slow", { timeout: "1m" }, async () => {
+        await Bun.sleep(50);
+        return 1;
+      });
+      const parent = db.task("parent", {}, () => slow.enqueue().result({ timeout: "30s" }));
+      db.task("cleanup", {}, () => {}).enqueue(undefined, { delay: "10m" });
+      const runs = [slow.enqueue(), parent.enqueue()];
+      const results = Promise.all(runs.map((run) => run.result({ timeout: "30s" })));
+      const watching = (async () => {
+        for await (const _ of db.queue("slow").watch(runs[0]?.id ?? 0));
+      })();
+      const ran = await drain(db, { until: "1h" });
+      expect(ran.map(({ outcome }) => outcome)).toEqual(["completed", "completed", "completed", "completed"]);
+      expect(await results).toEqual([1, 1]);
+      await watching;
+    });
+
+    test("for what comes after until it waits in vain, and that is told", async () => {
+      const cases: ((db: ReturnType<typeof testDatabase>) => Promise<unknown>)[] = [
+        async (db) => {
+          const limit = db.rateLimit("r", { limit: 1, per: "1h" });
+          limit.try();
+          await limit.wait();
+        },
+        (db) => db.lock("l", { timeout: "10m" }),
+        (db) => db.task("nobody", {}).run(),
+      ];
+      for (const wait of cases) {
+        for (const until of ["5m", undefined] as const) {
+          using db = testDatabase({ now: START });
+          using _ = db.tryLock("l");
+          const task = db.task("t", {}, () => wait(db));
+          task.enqueue();
+          await expect(drain(db, { until })).rejects.toThrow(
+            /^drain: the handler of job 1 of t waits for a result, a lock or a rate limit that does not come/,
+          );
+        }
+      }
+    }, 60_000);
+
+    test("for others, a hundred deep at most", async () => {
+      using db = testDatabase({ now: START });
+      const task = db.task("t", { input: z.number() }, async (n): Promise<number> =>
+        n === 0 ? 0 : 1 + (await task.run(n - 1)),
+      );
+      const shallow = task.enqueue(90);
+      await drain(db);
+      expect(await shallow.result()).toBe(90);
+      task.enqueue(120);
+      await expect(drain(db)).rejects.toThrow("more than 100 handlers wait for one another's results");
+    }, 30_000);
+  });
+
+  test("waits for a handler that hangs: its timeout goes by the clock, which may be moved beside it", async () => {
+    using db = testDatabase({ now: START });
+    const begun = Promise.withResolvers<void>();
+    const hangs = db.task("hangs", { timeout: "30s", maxAttempts: 1 }, () => {
+      begun.resolve();
+      return new Promise<never>(() => {});
+    });
+    hangs.enqueue();
+    const draining = drain(db, { until: "10m" });
+    await begun.promise;
+    db.clock.advance("31s");
+    expect(await draining).toMatchObject([{ outcome: "dead", error: { code: "HONKBUN_JOB_TIMEOUT" } }]);
+  });
+
+  test("sees what plain SQL has written", async () => {
+    for (const file of [false, true]) {
+      using db = testDatabase({ file });
+      db.sqlite.run("CREATE TABLE members (name TEXT)");
+      db.capture.add("members", { on: ["insert"], into: { queue: "welcome" } });
+      await using _ = db.queue("welcome").work(() => {});
+      expect(await drain(db)).toEqual([]);
+      db.sqlite.run("INSERT INTO members VALUES ('alice')");
+      expect(await drain(db)).toHaveLength(1);
+    }
+  });
+
+  test("of a queue leaves the handlers of others alone", async () => {
+    using db = testDatabase();
+    const gate = Promise.withResolvers<void>();
+    const worker = db.queue("others").work(() => gate.promise);
+    db.queue("others").enqueue(1);
+    const mine = db.queue("mine");
+    mine.enqueue(1);
+    expect(await drain(mine, { handlers: { mine: () => 1 } })).toHaveLength(1);
+    gate.resolve();
+    await worker.stop();
+  });
+
+  test("refuses a handler for a queue that a worker is running", async () => {
+    using db = testDatabase();
+    const task = db.task("t", {}, () => "real");
+    await using _ = db.work({ scheduler: false });
+    task.enqueue();
+    await expect(drain(db, { handlers: { t: () => "given" } })).rejects.toThrow(
+      "handlers.t: a worker is running the jobs of that queue; stop it first",
+    );
   });
 
   test("never sets the clock back", async () => {
@@ -425,7 +534,7 @@ describe("drain", () => {
     try {
       await drain(db);
       expect(warn.mock.calls).toEqual([
-        ["drain: has been waiting for 3000 ms: for the handler of job 1 of t"],
+        ["drain: has been at it for 3000 ms, and made 0 attempts; now waits for the handler of job 1 of t"],
       ]);
     } finally {
       warn.mockRestore();
@@ -481,6 +590,34 @@ describe("drain", () => {
       signup.enqueueMany(Array.from({ length: 3_000 }, (_, n) => n));
       expect(await drain(db)).toHaveLength(9_000);
     }, 30_000);
+
+    test("is found by the system's clock, too", async () => {
+      using db = open(":memory:");
+      const ping = db.task("ping", {}, () => void ping.enqueue());
+      ping.enqueue();
+      await expect(drain(db)).rejects.toThrow("drain: task ping: an endless loop");
+    }, 60_000);
+
+    test("is not what others enqueue while handlers run beside one another", async () => {
+      using db = testDatabase();
+      const rows = db.queue<number>("rows");
+      const later = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+      await using _ = rows.work(
+        async () => {
+          await later();
+          await later();
+        },
+        { concurrency: 4 },
+      );
+      db.queue("list").enqueue(0);
+      const list = async (): Promise<void> => {
+        for (let n = 0; n < 12_000; n++) {
+          rows.enqueue(n);
+          await later();
+        }
+      };
+      expect(await drain(db, { handlers: { list } })).toHaveLength(12_001);
+    }, 60_000);
 
     test("is not one in which time passes", async () => {
       using db = testDatabase();

@@ -42,6 +42,14 @@ describe("toHaveEnqueued", () => {
     expect(queue).toHaveEnqueued(expect.objectContaining({ at }));
     expect(queue).toHaveEnqueued({ at: expect.any(Date), all: expect.arrayContaining([at]), id: 1 });
     expect(queue).not.toHaveEnqueued(expect.objectContaining({ at: new Date(0) }));
+    const mixed = { id: "x", at: new Date(0), due: new Date(5), text: "1970-01-01T00:00:00.007Z" };
+    queue.enqueue(mixed);
+    expect(queue).toHaveEnqueued({ ...mixed, at: expect.any(Date) });
+    expect(queue).toHaveEnqueued({ ...mixed, at: expect.any(String), due: expect.any(Date) });
+    expect(queue).toHaveEnqueued({ ...mixed, at: expect.any(Date), due: "1970-01-01T00:00:00.005Z" });
+    expect(queue).not.toHaveEnqueued({ ...mixed, at: expect.any(Date), due: new Date(6) });
+    expect(queue).not.toHaveEnqueued({ ...mixed, at: expect.any(Date), more: 1 });
+    expect(queue).not.toHaveEnqueued({ id: "x", at: expect.any(Date), due: new Date(5) });
   });
 
   test("compares what JSON makes of a value with what it has made of it", () => {
@@ -285,6 +293,14 @@ describe("toBeEmpty", () => {
     const message = failure(() => expect(queue).toBeEmpty());
     expect(message).toContain('queue "q" with 1 delayed\n  job 31, delayed: "xxx');
     expect(message.length).toBeLessThan(2_000);
+  });
+
+  test("leaves queues printable once their database is closed", () => {
+    const db = testDatabase();
+    const all = { queue: db.queue("q"), task: db.task("t", {}), outbox: db.outbox("o", () => {}) };
+    db.close();
+    expect(Bun.inspect(all)).toContain("[Queue of a database that is closed]");
+    expect(Bun.inspect(all)).toContain("[Outbox of a database that is closed]");
   });
 
   test("knows tasks and outboxes by their queues", () => {
