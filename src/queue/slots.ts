@@ -98,20 +98,25 @@ export class Slots {
   /** What waits for a slot is not kept from other workers for long. */
   #beImpatient(wait = PATIENCE): void {
     this.#impatience ??= setTimeout(() => {
+      this.#impatience = undefined;
+      if (this.#waiting.length === 0) return;
       const left = this.#startedAt + PATIENCE - performance.now();
-      // After a time in which the process had no turn, handlers that are due to end have theirs first.
-      this.#impatience = setTimeout(() => this.#loseOrKeepPatience(), Math.max(1, left));
+      if (left > 0) this.#beImpatient(left);
+      else this.#losePatience(this.#startedAt);
     }, wait);
   }
 
-  #loseOrKeepPatience(): void {
-    this.#impatience = undefined;
-    if (this.#waiting.length === 0) return;
-    const left = this.#startedAt + PATIENCE - performance.now();
-    if (left > 0) this.#beImpatient(left);
-    else {
+  /** Unless one is started before: after a time in which the process had no turn, handlers that are due to end have theirs first. */
+  #losePatience(startedAt: number): void {
+    this.#impatience = setTimeout(() => {
+      this.#impatience = undefined;
+      if (this.#waiting.length === 0) return;
+      if (this.#startedAt !== startedAt) {
+        this.#beImpatient();
+        return;
+      }
       this.#prefetch.stuck();
       this.giveBackWaiting();
-    }
+    }, 1);
   }
 }
