@@ -1,11 +1,11 @@
 // What the benchmarks share. Each prints the figures of every round and their medians, and exits with 0 whatever they
-// are. The environment variable BENCH_SCALE scales counts and durations: 0.01 for a quick run.
+// are. The environment variable BENCH_SCALE scales counts and durations, 0.01 for a quick run; BENCH_ROUNDS says how many rounds.
 import { Database } from "bun:sqlite";
 
 import { CLAIM_ORDER, CLAIMABLE } from "../../src/sqlite/schema.ts";
 import { Process } from "../support/process.ts";
 
-const ROUNDS = 5;
+const ROUNDS = Number(Bun.env.BENCH_ROUNDS ?? 5);
 const SCALE = Number(Bun.env.BENCH_SCALE ?? 1);
 
 export function scaled(count: number, least = 1): number {
