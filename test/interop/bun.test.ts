@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { cpSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { closeSync, cpSync, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 
 import { open } from "../../src/index.ts";
@@ -76,7 +76,10 @@ class Reloaded implements AsyncDisposable {
   async reload(): Promise<void> {
     const version = String(++this.#version);
     const source = readFileSync(this.#main, "utf8").replace(/version = "\d+"/, `version = "${version}"`);
-    writeFileSync(this.#main, source);
+    // In place: Bun may take a file that is emptied, and then written, for two changes, and reload twice.
+    const file = openSync(this.#main, "r+");
+    writeSync(file, source, 0);
+    closeSync(file);
     await this.begun(version);
   }
 
