@@ -25,6 +25,8 @@ export class Chains {
   }
 
   begin(job: Job<unknown>): void {
+    // Of one that was taken away no end is told.
+    for (const other of this.#begun.keys()) if (!other.lease.mayBeHeld) this.#begun.delete(other);
     const isAlone = this.#begun.size === 0;
     if (!isAlone) for (const other of this.#begun.keys()) this.#begun.set(other, null);
     this.#begun.set(job, isAlone ? this.#lastId() : null);

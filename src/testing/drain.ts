@@ -206,7 +206,7 @@ class Drainage {
   }
 
   async end(): Promise<void> {
-    const stopped = Promise.all(this.#workers.map((worker) => worker.stop()));
+    const stopped = Promise.allSettled(this.#workers.map((worker) => worker.stop()));
     if (this.#failure === undefined) await stopped; // else handlers may run for ever
     const { starting, ended } = this.#context.seams;
     starting.delete(this.#starting);
@@ -288,7 +288,7 @@ class Drainage {
 
   readonly #starting = (job: Job<unknown>): void => {
     this.#attempts++;
-    this.#chains.begin(job);
+    if (!isPerformed(job)) this.#chains.begin(job);
   };
 
   readonly #ended = ({ job, outcome, error, result }: Attempt): void => {

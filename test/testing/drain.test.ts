@@ -3,7 +3,7 @@ import { describe, expect, spyOn, test } from "bun:test";
 import { z } from "zod";
 
 import { type Honkbun, open, UnrecoverableError } from "../../src/index.ts";
-import { busy, drain, perform, testDatabase } from "../../src/testing/index.ts";
+import { busy, drain, loseClaims, perform, testDatabase } from "../../src/testing/index.ts";
 import { turn } from "../../src/testing/turn.ts";
 
 const START = new Date("2030-01-01T00:00:00Z");
@@ -597,6 +597,19 @@ describe("drain", () => {
       ping.enqueue();
       await expect(drain(db)).rejects.toThrow("drain: task ping: an endless loop");
     }, 60_000);
+
+    test("is found after attempts whose end nobody told", async () => {
+      using db = testDatabase();
+      db.on("error", () => {});
+      const inner = db.task("inner", {}, () => 1);
+      const lost = db.task("lost", { backoff: { base: 0 } }, () => void loseClaims(db));
+      const ping = db.task("ping", {}, () => void ping.enqueue());
+      const performs = db.task("performs", {}, async () => void (await perform(inner, undefined)));
+      performs.enqueue();
+      lost.enqueue(undefined, { maxAttempts: 1 });
+      ping.enqueue();
+      await expect(drain(db)).rejects.toThrow("drain: task ping: an endless loop");
+    }, 30_000);
 
     test("is not what others enqueue while handlers run beside one another", async () => {
       using db = testDatabase();
