@@ -5,9 +5,11 @@ import type { Connection, Statement } from "../sqlite/connection.ts";
 import { isTurnToPrune, pruneDead, readKeepDead } from "./retention.ts";
 import { type AttemptRow, COPIED } from "./statements.ts";
 
-/** Jobs that are buried at once, until so many milliseconds are over: payloads may be large. */
-const PORTION = 10;
-const TIME = 5;
+/** So many jobs are buried in one transaction, or payloads of so many bytes. By the clock it would differ from run to run. */
+const PORTION = 128;
+const PORTION_BYTES = 1_000_000;
+/** Those found at once. */
+const GLANCE = 16;
 
 /** How an attempt that failed goes on. */
 export type Failure = "job:retried" | "job:dead";
@@ -46,17 +48,19 @@ export function buryJobs(
 /** Buries jobs of all queues that were to run after others which have failed. False when there are more. */
 export function buryDependents(connection: Connection, now: number, onSwept: OnSwept): boolean {
   const { failedDependents } = connection.use(prepareBurialStatements);
-  const end = performance.now() + TIME;
+  let [count, size] = [0, 0];
   for (;;) {
-    const failed = failedDependents.all(PORTION);
-    for (const { parents, ...job } of failed) {
+    const failed = failedDependents.all(GLANCE);
+    if (failed.length === 0) return true;
+    for (const { parents, bytes, ...job } of failed) {
+      if (count >= PORTION || size >= PORTION_BYTES) return false;
       const error = new Error(`${parents} buried or cancelled, after which this one was to run`);
       recordError(connection, job, error, now);
       move(connection, [job], error.message, now); // and so those have failed that were to run after it
       onSwept("job:dead", job, error);
+      count += 1;
+      size += bytes;
     }
-    if (failed.length === 0) return true;
-    if (performance.now() >= end) return false;
   }
 }
 
@@ -100,7 +104,10 @@ interface BurialStatements {
   readonly copyUnsafe: Statement<never, [string, string, number]>;
   readonly removeUnsafe: Statement<never, [string]>;
   /** So many at most, each with the first of those that failed: "job 1 was", "jobs 1, 2 were". */
-  readonly failedDependents: Statement<AttemptRow & { readonly parents: string }, [number]>;
+  readonly failedDependents: Statement<
+    AttemptRow & { readonly parents: string; readonly bytes: number },
+    [number]
+  >;
   /** job id, attempt, message, stack, now in milliseconds. */
   readonly insertError: Statement<never, [number, number, string, string | null, number]>;
   /** Errors or progress of the job are stored. */
@@ -117,7 +124,7 @@ function prepareBurialStatements(connection: Connection): BurialStatements {
     copyUnsafe: connection.prepare(copyToDead(UNSAFE, "?2", "?3")),
     removeUnsafe: connection.prepare(`DELETE FROM _honker_live WHERE ${UNSAFE}`),
     failedDependents: connection.prepare(
-      `SELECT live.id, live.queue, live.attempts, live.max_attempts,
+      `SELECT live.id, live.queue, live.attempts, live.max_attempts, coalesce(octet_length(live.payload), 0) AS bytes,
          (SELECT iif(count(*) = 1, 'job ' || min(parent) || ' was', 'jobs ' || group_concat(parent, ', ') || ' were') FROM (
             SELECT parent FROM _honkbun_dependencies WHERE child = live.id AND outcome = 2 ORDER BY parent LIMIT 5
           )) AS parents

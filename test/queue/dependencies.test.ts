@@ -266,6 +266,20 @@ describe("a job after others", () => {
     expect(queue.counts()).toMatchObject({ ready: 1, blocked: 1 });
   });
 
+  test("is buried at once as one of a hundred, however slow the machine, and after large ones in portions", () => {
+    using db = database();
+    const [few, large] = [db.queue("few"), db.queue("large")];
+    const [first, parent] = [few.enqueue(0), large.enqueue(0)];
+    let last = first;
+    for (let n = 1; n <= 100; n++) last = few.enqueue(n, { after: [last] });
+    const text = "x".repeat(400_000);
+    for (let n = 0; n < 6; n++) large.enqueue(text, { after: [parent] });
+    few.cancel(first);
+    expect(few.counts()).toMatchObject({ blocked: 0, dead: 100 });
+    large.cancel(parent);
+    expect(large.counts()).toMatchObject({ blocked: 3, dead: 3 });
+  });
+
   test("may be one of a chain of thousands, which is buried as a whole, in portions", async () => {
     using db = database({ file: true });
     const queue = db.queue("q");
