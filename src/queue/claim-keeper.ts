@@ -10,15 +10,19 @@ const PAUSE_AFTER_ERROR = 1_000;
 /** Cancellations that are read in one turn at most. */
 const PORTION = 1_000;
 
-/** Looks after the jobs that loops have handed out: renews their claims, and aborts those that were cancelled. */
+/** What holds jobs. */
+interface Holder {
+  readonly held: readonly Job<unknown>[];
+}
+
+/** Looks after the jobs that loops hold: renews their claims, and aborts those that were cancelled. */
 export class ClaimKeeper implements Feed {
   readonly #pool: Pool;
   readonly #hub: WakeHub;
   readonly #clock: Clock;
   readonly #report: (error: unknown, where: string) => void;
-  /** When each is to be renewed. */
-  readonly #held = new Map<Job<unknown>, number>();
-  /** None is to be renewed before. */
+  #holders: ReadonlySet<Holder> = new Set();
+  /** None is to be renewed before; those of jobs that have been settled since are counted. */
   #next = Number.POSITIVE_INFINITY;
   /** Cancellations up to this number were seen. */
   #seen = 0;
@@ -31,7 +35,8 @@ export class ClaimKeeper implements Feed {
   }
 
   /** To be called before any job is claimed that is to be held: of what was cancelled before, none can be. */
-  attach(): void {
+  attach(holders: ReadonlySet<Holder>): void {
+    this.#holders = holders;
     this.#hub.add(this);
     this.#seen = this.#lastCancelled();
     // In memory that counts what the open transaction has cancelled, and may yet take back.
@@ -46,20 +51,23 @@ export class ClaimKeeper implements Feed {
     this.#hub.remove(this);
   }
 
-  /** The jobs that loops hold. */
+  /** The jobs that loops hold, or have just let go of. */
   get held(): readonly Job<unknown>[] {
-    return [...this.#held.keys()];
+    return [...this.#holders].flatMap(({ held }) => held);
   }
 
-  hold(job: Job<unknown>): void {
-    const renewal = this.#clock() + job.lease.claim.visibilityTimeout / 3;
-    this.#held.set(job, renewal);
-    this.#next = Math.min(this.#next, renewal);
-    this.#hub.deadlineAt(renewal);
-  }
-
-  drop(job: Job<unknown>): void {
-    this.#held.delete(job);
+  /** From now on the claims on these are renewed, as long as one of the loops holds them. */
+  hold(jobs: readonly Job<unknown>[]): void {
+    const now = this.#clock();
+    let first = Number.POSITIVE_INFINITY;
+    for (const job of jobs) {
+      const renewal = now + job.lease.claim.visibilityTimeout / 3;
+      job.lease.renewAt = renewal;
+      first = Math.min(first, renewal);
+    }
+    if (jobs.length === 0) return;
+    this.#next = Math.min(this.#next, first);
+    this.#hub.deadlineAt(first);
   }
 
   get followsLoops(): boolean {
@@ -75,14 +83,14 @@ export class ClaimKeeper implements Feed {
   renewOverdue(): void {
     const now = this.#clock();
     if (now < this.#next) return;
-    if (this.deadline() <= now) void this.#renew(this.#dueBy(now), now);
-    this.#next = this.deadline();
+    if (this.#first() <= now) void this.#renew(this.#dueBy(now), now);
+    this.#next = this.#first();
   }
 
   /** The clock was moved by hand: renews at once what is to be renewed by now. Where that fails it is tried again as ever. */
   clockMoved(): void {
     const now = this.#clock();
-    if (this.deadline() > now) return;
+    if (this.#first() > now) return;
     const due = this.#dueBy(now);
     let lost: readonly Job<unknown>[];
     try {
@@ -91,6 +99,7 @@ export class ClaimKeeper implements Feed {
       return;
     }
     this.#renewed(due, now);
+    this.#next = this.#first();
     for (const job of lost) job.lease.lose(job.lease.lostError("renewal"));
   }
 
@@ -100,14 +109,10 @@ export class ClaimKeeper implements Feed {
   }
 
   deadline(): number {
-    let first = Number.POSITIVE_INFINITY;
-    for (const renewal of this.#held.values()) first = Math.min(first, renewal);
-    return first;
+    return this.#next;
   }
 
-  fail(): void {
-    this.#held.clear(); // who holds is a loop, and told as such
-  }
+  fail(): void {} // who holds is a loop, and told as such
 
   #lastCancelled(): number {
     return this.#pool.readCommitted(
@@ -130,13 +135,15 @@ export class ClaimKeeper implements Feed {
     return rows.length === PORTION;
   }
 
+  #first(): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const { lease } of this.held) first = Math.min(first, lease.renewAt);
+    return first;
+  }
+
   /** Those due now, and all that will be soon: one transaction serves jobs that were claimed one by one. */
   #dueBy(now: number): Job<unknown>[] {
-    const due: Job<unknown>[] = [];
-    for (const [job, renewal] of this.#held) {
-      if (renewal <= now + job.lease.claim.visibilityTimeout / 6) due.push(job);
-    }
-    return due;
+    return this.held.filter(({ lease }) => lease.renewAt <= now + lease.claim.visibilityTimeout / 6);
   }
 
   async #renew(jobs: readonly Job<unknown>[], now: number): Promise<void> {
@@ -148,9 +155,8 @@ export class ClaimKeeper implements Feed {
       if (this.#pool.isClosed) return;
       this.#report(error, "renewal of claims");
       const again = now + PAUSE_AFTER_ERROR;
-      for (const job of jobs) {
-        const renewal = this.#held.get(job);
-        if (renewal !== undefined) this.#held.set(job, Math.min(renewal, again));
+      for (const { lease } of jobs) {
+        if (lease.renewAt !== Number.POSITIVE_INFINITY) lease.renewAt = Math.min(lease.renewAt, again);
       }
       this.#next = Math.min(this.#next, again);
       this.#hub.deadlineAt(again);
@@ -158,7 +164,7 @@ export class ClaimKeeper implements Feed {
   }
 
   #renewed(jobs: readonly Job<unknown>[], now: number): void {
-    for (const job of jobs) this.#held.set(job, now + job.lease.claim.visibilityTimeout / 3);
+    for (const { lease } of jobs) lease.renewAt = now + lease.claim.visibilityTimeout / 3;
   }
 
   /** Returns those whose claims are lost. */

@@ -3,10 +3,13 @@ import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { Feed, WakeHub } from "../wake/hub.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
+import type { Job } from "./job.ts";
 import type { ReadyFeed } from "./ready-feed.ts";
 
 /** Something that claims jobs and holds them for a while: an iterator, a worker. */
 export interface ClaimLoop {
+  /** The jobs whose claims are renewed until they are settled. */
+  readonly held: readonly Job<unknown>[];
   /** Claims nothing more, and lets what runs finish; resolves when nothing runs any more, and soon after `deadline`. */
   drain(deadline: Promise<void>): Promise<void>;
   /** Nothing can be claimed any more, and nothing written. */
@@ -45,7 +48,7 @@ export class ClaimLoops implements Feed {
     if (this.#running.size === 0) {
       this.#hub.add(this);
       this.feed.attach();
-      this.keeper.attach();
+      this.keeper.attach(this.#running);
       this.#liveness.start(this);
     }
     this.#running.add(loop);

@@ -55,6 +55,10 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     this.attach(signal);
   }
 
+  get held(): readonly Job<unknown>[] {
+    return [...this.#current, ...this.#ahead.map(({ job }) => job)];
+  }
+
   leave(connection: Connection): void {
     if (this.#inFlight !== undefined) giveBackClaimed(connection, this.#inFlight);
     for (const job of this.#stillHeld()) job.giveBackOn(connection);
@@ -106,7 +110,7 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   #hold(read: Read<Job<P, R>>): void {
     const { job } = read;
     this.#ahead.push(read);
-    this.#host.loops.keeper.hold(job);
+    this.#host.loops.keeper.hold([job]);
     job.lease.watchedBy({
       released: () => this.#drop(job),
       reverted: () => void this.#reverted(job),
@@ -126,7 +130,6 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
     for (const job of [...this.#current]) {
       if (job.lease.isUndecided) this.#left.add(job);
       else if (!job.settled) unsettled.push(job);
-      this.#host.loops.keeper.drop(job);
       this.#current.delete(job);
       if (!job.settled) this.#host.unsettled(job);
     }
@@ -135,7 +138,6 @@ export class ClaimSource<P, R> extends PushSource<Job<P, R>> implements ClaimLoo
   }
 
   #drop(job: Job<P, R>): void {
-    this.#host.loops.keeper.drop(job);
     this.#current.delete(job);
     this.#left.delete(job);
     this.#ahead = this.#ahead.filter((read) => read.job !== job);

@@ -43,6 +43,12 @@ export interface JobContext {
 /** How a job was settled. */
 type Settling = Failure | "job:completed" | "job:snoozed";
 
+/** A job that is done, and what is kept of it. */
+export interface Ack {
+  readonly job: Job<unknown>;
+  readonly completion: Completion;
+}
+
 /** Jobs that were acked, and the ids of those that have left something stored apart. */
 export interface Acked {
   readonly jobs: readonly Job<unknown>[];
@@ -131,8 +137,8 @@ export class Job<P, R = unknown> {
     assertKnown("ack", options, ACK);
     this.lease.assertUnsettled("ack");
     const { pool, clock } = this.#context;
-    const completions = new Map([[this as Job<unknown>, this.completion(options?.result, clock())]]);
-    const done = Job.#ack(pool, completions, options?.tx);
+    const completion = this.completion(options?.result, clock());
+    const done = Job.#ack(pool, [{ job: this as Job<unknown>, completion }], options?.tx);
     this.lease.assertHeld("ack", done.length === 1, options?.tx);
     this.lease.settle(options?.tx, true, () => this.#settled("job:completed"));
   }
@@ -204,11 +210,10 @@ export class Job<P, R = unknown> {
     this.lease.assertUnsettled(method);
     switch (method) {
       case "ack": {
-        const completions = new Map([
-          [this as Job<unknown>, this.completion(call.result as R, this.#context.clock())],
-        ]);
+        const job = this as Job<unknown>;
+        const completion = this.completion(call.result as R, this.#context.clock());
         const isDone = await this.#writeByLoops((connection) => {
-          const { jobs, withHistory } = Job.ackOn(connection, completions);
+          const { jobs, withHistory } = Job.ackOn(connection, [{ job, completion }]);
           forgetHistory(connection, withHistory);
           return jobs.length === 1;
         });
@@ -289,30 +294,26 @@ export class Job<P, R = unknown> {
    */
   static ackAll({ pool, clock }: JobContext, jobs: readonly Job<unknown>[], tx: Tx | undefined): number {
     const now = clock();
-    const completions = new Map<Job<unknown>, Completion>();
-    for (const job of jobs) {
+    const acks: Ack[] = [];
+    for (const job of new Set(jobs)) {
       job.lease.assertUnsettled("ackBatch");
-      completions.set(job, job.completion(undefined, now));
+      acks.push({ job, completion: job.completion(undefined, now) });
     }
-    const done = Job.#ack(pool, completions, tx);
+    const done = Job.#ack(pool, acks, tx);
     for (const job of done) job.lease.settle(tx, true, () => job.#settled("job:completed"));
     return done.length;
   }
 
   /** Mostly by one statement, which needs no transaction; jobs with a history that we know of go by several. */
-  static #ack(
-    pool: Pool,
-    completions: ReadonlyMap<Job<unknown>, Completion>,
-    tx: Tx | undefined,
-  ): readonly Job<unknown>[] {
+  static #ack(pool: Pool, acks: readonly Ack[], tx: Tx | undefined): readonly Job<unknown>[] {
     const workers = new Set<string>();
     let isOneStatement = true;
-    for (const [job] of completions) {
+    for (const { job } of acks) {
       workers.add(job.#workerId);
       isOneStatement &&= !job.keepsResult && workers.size === 1 && job.attempt === 1 && !job.#hasProgress;
     }
     const write = (connection: Connection): Acked => {
-      const acked = Job.ackOn(connection, completions);
+      const acked = Job.ackOn(connection, acks);
       if (!isOneStatement && acked.withHistory.length > 0) forgetHistory(connection, acked.withHistory);
       return acked;
     };
@@ -326,20 +327,28 @@ export class Job<P, R = unknown> {
   }
 
   /** @internal Acks jobs on a connection, those of one claim of which nothing is kept by one statement. */
-  static ackOn(connection: Connection, completions: ReadonlyMap<Job<unknown>, Completion>): Acked {
-    const plain = new Map<string, Map<number, Job<unknown>>>();
+  static ackOn(connection: Connection, acks: readonly Ack[]): Acked {
+    const plain = new Map<string, Job<unknown>[]>();
     const jobs: Job<unknown>[] = [];
     const withHistory: number[] = [];
-    for (const [job, completion] of completions) {
+    for (const { job, completion } of acks) {
       if (!job.keepsResult) {
-        const held = plain.get(job.#workerId) ?? new Map<number, Job<unknown>>();
-        plain.set(job.#workerId, held.set(job.id, job));
+        const held = plain.get(job.#workerId);
+        if (held === undefined) plain.set(job.#workerId, [job]);
+        else held.push(job);
       } else if (completeJob(connection, job.queue, job.id, job.#workerId, completion)) jobs.push(job);
     }
     for (const [workerId, held] of plain) {
-      for (const { id, has_history } of ackJobs(connection, [...held.keys()], workerId)) {
-        jobs.push(held.get(id) as Job<unknown>);
-        if (has_history === 1) withHistory.push(id);
+      const rows = ackJobs(
+        connection,
+        held.map(({ id }) => id),
+        workerId,
+      );
+      for (const { id, has_history } of rows) if (has_history === 1) withHistory.push(id);
+      if (rows.length === held.length) jobs.push(...held);
+      else {
+        const acked = new Set(rows.map(({ id }) => id));
+        jobs.push(...held.filter(({ id }) => acked.has(id)));
       }
     }
     return { jobs, withHistory };
@@ -365,9 +374,8 @@ export class Job<P, R = unknown> {
 
   /** @internal A loop's write, which is committed, has settled the job. */
   settledByLoop(outcome: Settling | undefined, error?: unknown): void {
-    this.lease.settle(undefined, outcome === "job:completed", () => {
-      if (outcome !== undefined) this.#settled(outcome, error);
-    });
+    this.lease.settleCommitted();
+    if (outcome !== undefined) this.#settled(outcome, error);
   }
 
   /** @internal Renews claims on a loop's connection. Returns the jobs whose claims are lost. */

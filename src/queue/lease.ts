@@ -34,6 +34,8 @@ interface Undecided {
 /** The hold that a claim has on one job: whether the job is settled, and whether it was lost. */
 export class Lease {
   readonly claim: Claim;
+  /** When a loop is to renew the claim, in epoch milliseconds. Infinity: never, or no more. */
+  renewAt: number = Number.POSITIVE_INFINITY;
   readonly #pool: Pool;
   readonly #id: number;
   readonly #queue: string;
@@ -112,6 +114,7 @@ export class Lease {
   lose(reason: Error): void {
     if (this.#settled || this.#isLost) return;
     this.#isLost = true;
+    this.renewAt = Number.POSITIVE_INFINITY;
     this.abort(reason);
     this.#listener?.released();
   }
@@ -122,6 +125,13 @@ export class Lease {
     );
   }
 
+  /** The job was settled by a write that is committed. */
+  settleCommitted(): void {
+    this.#settled = true;
+    this.renewAt = Number.POSITIVE_INFINITY;
+    this.#listener?.released();
+  }
+
   /**
    * The job was settled by a write with this `tx`; if that is undone, it is unsettled again. Calls `committed` once it
    * cannot be.
@@ -130,7 +140,7 @@ export class Lease {
     const pool = this.#pool;
     this.#settled = true;
     const release = (): void => {
-      this.#listener?.released();
+      this.settleCommitted();
       committed();
     };
     if (tx === undefined && !pool.writer.inTransaction) {

@@ -5,8 +5,9 @@ import { isThenable } from "../thenable.ts";
 import type { Alarms } from "../wake/alarms.ts";
 import type { Failure } from "./burial.ts";
 import { settleUnreadable } from "./claiming.ts";
-import { Job } from "./job.ts";
+import { type Ack, Job } from "./job.ts";
 import { type Lane, NotBegunError } from "./lane.ts";
+import type { LeaseListener } from "./lease.ts";
 import { type Completion, forgetHistory } from "./operations.ts";
 
 /** Milliseconds that a handler has, after its timeout, to end by itself. */
@@ -27,8 +28,8 @@ export interface RunHost {
   readonly alarms: Alarms;
   /** It has let go of all its jobs. */
   readonly isOver: boolean;
-  /** Calls a handler, and returns what it does. */
-  call(job: Job<unknown>, handler: () => unknown): unknown;
+  /** Calls the handler that the lane has for the job, and returns what it does. */
+  call(job: Job<unknown>, lane: Lane): unknown;
   /** The handler has ended, or is no longer waited for. */
   handlerEnded(run: Run): void;
   /** Nothing of the lane can be run now. */
@@ -42,7 +43,7 @@ export interface RunHost {
 }
 
 /** One job in the hands of a worker: from its claim until what became of it is committed. */
-export class Run {
+export class Run implements LeaseListener {
   readonly job: Job<unknown>;
   readonly #lane: Lane;
   readonly #host: RunHost;
@@ -60,10 +61,7 @@ export class Run {
     this.job = job;
     this.#lane = lane;
     this.#host = host;
-    job.lease.watchedBy({
-      released: () => this.#released(),
-      reverted: () => this.#reverted(),
-    });
+    job.lease.watchedBy(this);
   }
 
   /** How long the handler took, in milliseconds, if it was called. */
@@ -103,7 +101,7 @@ export class Run {
     try {
       const timeout = this.#lane.timeout(job);
       if (timeout !== undefined) this.#host.alarms.set(this, timeout, () => this.#timedOut(timeout));
-      result = this.#host.call(job, () => this.#lane.run(job));
+      result = this.#host.call(job, this.#lane);
       isPromise = isThenable(result);
     } catch (error) {
       this.#threw(error);
@@ -176,7 +174,7 @@ export class Run {
     if (this.#hasSlot) this.#lane.abandon?.(this.job);
   }
 
-  #released(): void {
+  released(): void {
     const { lease } = this.job;
     const { isOver, alarms } = this.#host;
     if (lease.isLost && !isOver && this.#calledAt !== undefined && this.#lane.abandon !== undefined) {
@@ -185,7 +183,7 @@ export class Run {
     this.#host.released(this);
   }
 
-  #reverted(): void {
+  reverted(): void {
     if (this.#outcome === undefined) return; // the handler has yet to end
     if (this.#outcome.kind === "completed") {
       const error = new Error("the transaction on which the handler settled the job was rolled back");
@@ -224,28 +222,41 @@ function presentable(thrown: unknown): unknown {
 /** What was written of a run: the event to be told; null when the claim no longer held the job. */
 export type Written = Failure | "job:completed" | "given back" | null;
 
+export interface Settled {
+  readonly run: Run;
+  readonly written: Written;
+}
+
 /** Writes outcomes of runs, on a connection that is inside a transaction. */
-export function settleRuns(connection: Connection, runs: readonly Run[]): Map<Run, Written> {
-  const written = new Map<Run, Written>();
-  const completions = new Map<Job<unknown>, Completion>();
+export function settleRuns(connection: Connection, runs: readonly Run[]): Settled[] {
+  const settled: Settled[] = [];
+  const completed: Run[] = [];
+  const acks: Ack[] = [];
   for (const run of runs) {
     const { job, outcome } = run;
-    if (job.settled || job.lease.isLost) written.set(run, null);
-    else if (outcome?.kind === "completed" && outcome.completion !== undefined)
-      completions.set(job, outcome.completion);
-    else if (outcome?.kind === "failed") {
-      const { error } = outcome;
-      const isFinal = error instanceof UnrecoverableError;
-      written.set(run, isFinal ? job.failOn(connection, error) : job.retryOn(connection, error));
-    } else if (outcome?.kind === "unreadable") {
-      written.set(run, settleUnreadable(connection, job, outcome.error));
-    } else written.set(run, job.giveBackOn(connection) ? "given back" : null);
+    if (job.settled || job.lease.isLost) settled.push({ run, written: null });
+    else if (outcome?.kind === "completed" && outcome.completion !== undefined) {
+      completed.push(run);
+      acks.push({ job, completion: outcome.completion });
+    } else settled.push({ run, written: settleOne(connection, job, outcome) });
   }
-  const { jobs, withHistory } = Job.ackOn(connection, completions);
+  if (acks.length === 0) return settled;
+  const { jobs, withHistory } = Job.ackOn(connection, acks);
   if (withHistory.length > 0) forgetHistory(connection, withHistory);
-  const acked = new Set(jobs);
-  for (const run of runs) {
-    if (!written.has(run)) written.set(run, acked.has(run.job) ? "job:completed" : null);
+  const acked = jobs.length === acks.length ? undefined : new Set(jobs);
+  for (const run of completed) {
+    settled.push({ run, written: acked?.has(run.job) === false ? null : "job:completed" });
   }
-  return written;
+  return settled;
+}
+
+function settleOne(connection: Connection, job: Job<unknown>, outcome: Outcome | undefined): Written {
+  if (outcome?.kind === "failed") {
+    const { error } = outcome;
+    return error instanceof UnrecoverableError
+      ? job.failOn(connection, error)
+      : job.retryOn(connection, error);
+  }
+  if (outcome?.kind === "unreadable") return settleUnreadable(connection, job, outcome.error);
+  return job.giveBackOn(connection) ? "given back" : null;
 }

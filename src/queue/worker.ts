@@ -14,7 +14,7 @@ import { giveBackClaimed } from "./claiming.ts";
 import type { Job } from "./job.ts";
 import type { Lane } from "./lane.ts";
 import { type ClaimedLane, Lanes } from "./lanes.ts";
-import { type Outcome, Run, type RunHost, settleRuns, type Written } from "./run.ts";
+import { type Outcome, Run, type RunHost, type Settled, settleRuns } from "./run.ts";
 import { Slots } from "./slots.ts";
 import type { Worker, WorkTerms } from "./work-options.ts";
 
@@ -47,7 +47,7 @@ export interface HeldClaim {
 
 /** Written by a transaction that may not be known to have ended. */
 interface InFlight {
-  readonly written: ReadonlyMap<Run, Written>;
+  readonly settled: readonly Settled[];
   readonly claimed: readonly ClaimedLane[];
 }
 
@@ -71,7 +71,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   #pause: Timer | undefined;
   #retry: Timer | undefined;
   #inFlight: InFlight | undefined;
-  #last: ReadonlyMap<Run, Written> | undefined;
+  #last: readonly Settled[] = [];
   readonly #stopped = Promise.withResolvers<void>();
   #offAbort: () => void = () => {};
   readonly #termination = { stop: () => void this.stop(), kill: () => this.#kill() };
@@ -180,8 +180,8 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   left(reason: Error, isWritten: boolean): void {
-    for (const [run, written] of this.#inFlight?.written ?? []) this.#written(run, written);
-    if (isWritten) for (const [run, written] of this.#last ?? []) this.#written(run, written);
+    for (const settled of this.#inFlight?.settled ?? []) this.#settled(settled);
+    if (isWritten) for (const settled of this.#last) this.#settled(settled);
     for (const { job } of this.#runs) job.lease.lose(reason);
     this.#runs.clear();
     this.#finish();
@@ -195,10 +195,10 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     this.#finish(error);
   }
 
-  call(job: Job<unknown>, handler: () => unknown): unknown {
+  call(job: Job<unknown>, lane: Lane): unknown {
     const { starting, around } = this.#host.seams;
     for (const tell of starting) tell(job);
-    return around === undefined ? handler() : around(job, handler);
+    return around === undefined ? lane.run(job) : around(job, () => lane.run(job));
   }
 
   /** Of the handle whose worker it is. */
@@ -246,7 +246,6 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   released(run: Run): void {
-    this.#host.loops.keeper.drop(run.job);
     if (run.outcome === undefined) return; // its handler is still running
     if (run.job.lease.isLost && this.#ended.has(run)) this.#tellLate(run);
     this.#free(run);
@@ -301,18 +300,21 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     let settling: Run[] = [];
     const failures: unknown[] = [];
     try {
-      const { written, claimed } = await this.#host.pool.loops.write((connection): InFlight => {
+      const { settled, claimed } = await this.#host.pool.loops.write((connection): InFlight => {
         settling = [...this.#ended]; // all that have ended by now
         this.#ended.clear();
         failures.length = 0;
-        const outcomes = this.#settleOn(connection, settling);
+        const ends = this.#settleOn(connection, settling);
         const lanes = this.#claimOn(connection, settling.length, (error) => failures.push(error));
-        this.#inFlight = { written: outcomes, claimed: lanes };
+        this.#inFlight = { settled: ends, claimed: lanes };
         return this.#inFlight;
       });
       if (this.#isOver) return;
-      this.#setAside(settling.filter((run) => !written.has(run)));
-      for (const [run, what] of written) this.#written(run, what);
+      if (settled.length < settling.length) {
+        const isSettled = new Set(settled.map(({ run }) => run));
+        this.#setAside(settling.filter((run) => !isSettled.has(run)));
+      }
+      for (const one of settled) this.#settled(one);
       if (this.#isOver) return; // by a listener
       this.#claimed(claimed, failures);
     } catch (error) {
@@ -328,15 +330,15 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   /** All together, or where that fails each by itself. Those are left out that cannot be written. */
-  #settleOn(connection: Connection, runs: readonly Run[]): Map<Run, Written> {
-    if (runs.length === 0) return new Map();
+  #settleOn(connection: Connection, runs: readonly Run[]): Settled[] {
+    if (runs.length === 0) return [];
     try {
       return inSavepoint(connection, () => settleRuns(connection, runs));
     } catch (error) {
       if (!isInTransaction(connection.handle)) throw error; // SQLite gave the whole transaction up
-      if (runs.length > 1) return new Map(runs.flatMap((run) => [...this.#settleOn(connection, [run])]));
+      if (runs.length > 1) return runs.flatMap((run) => this.#settleOn(connection, [run]));
       this.#report(error);
-      return new Map();
+      return [];
     }
   }
 
@@ -363,14 +365,14 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
   }
 
   #claimed(all: readonly ClaimedLane[], failures: unknown[]): void {
-    const { keeper } = this.#host.loops;
+    const held: Job<unknown>[] = [];
     for (const { open, claimed, isExhausted } of all) {
       for (const row of claimed.rows) {
         const read = open.lane.read(row, claimed.claim);
         if (this.#isOver) return; // by a schema; then all that were claimed have been given back
         const run = new Run(read.job, open.lane, this);
         this.#runs.add(run);
-        keeper.hold(read.job);
+        held.push(read.job);
         if ("unreadable" in read) run.unreadable(read.unreadable);
         else this.#slots.add(run);
       }
@@ -381,6 +383,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
         failures.push(error);
       }
     }
+    this.#host.loops.keeper.hold(held);
     for (const { claimed } of all) claimed.report();
     if (this.#isOver) return; // by a listener
     this.#inFlight = undefined; // each has its run now
@@ -388,7 +391,7 @@ export class QueueWorker implements Worker, ClaimLoop, RunHost {
     else this.#slots.start();
   }
 
-  #written(run: Run, written: Written): void {
+  #settled({ run, written }: Settled): void {
     if (!this.#runs.has(run)) return; // a listener closes, and it was told already
     const { job, outcome } = run;
     if (written === null) {
