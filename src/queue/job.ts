@@ -6,11 +6,13 @@ import { type Schema, serialize } from "../payload.ts";
 import type { AttemptOutcome, Seams } from "../seams.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import { isInTransaction } from "../sqlite/transaction.ts";
 import type { Tx, TxOption } from "../transaction-option.ts";
 import type { Failure } from "./burial.ts";
 import { type Claim, Lease } from "./lease.ts";
 import {
   ackJobs,
+  ackPlainJobs,
   claimExpiry,
   completeJob,
   type Completion,
@@ -339,11 +341,13 @@ export class Job<P, R = unknown> {
       } else if (completeJob(connection, job.queue, job.id, job.#workerId, completion)) jobs.push(job);
     }
     for (const [workerId, held] of plain) {
-      const rows = ackJobs(
-        connection,
-        held.map(({ id }) => id),
-        workerId,
-      );
+      const ids = held.map(({ id }) => id);
+      const isPlain = held.length > 1 && held.every((job) => job.attempt === 1 && !job.#hasProgress);
+      if (isPlain && isInTransaction(connection.handle) && ackPlainJobs(connection, ids, workerId)) {
+        jobs.push(...held);
+        continue;
+      }
+      const rows = ackJobs(connection, ids, workerId);
       for (const { id, has_history } of rows) if (has_history === 1) withHistory.push(id);
       if (rows.length === held.length) jobs.push(...held);
       else {

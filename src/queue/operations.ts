@@ -2,6 +2,7 @@ import { toUnixSeconds } from "../clock.ts";
 import { JobExpiredError } from "../errors.ts";
 import { messageOf } from "../payload.ts";
 import type { Connection } from "../sqlite/connection.ts";
+import { inSavepointIf } from "../sqlite/transaction.ts";
 import {
   admit,
   admitsAt,
@@ -196,6 +197,15 @@ export function ackJobs(connection: Connection, ids: readonly number[], workerId
   if (id === undefined || others.length > 0) return ackMany.all(JSON.stringify(ids), workerId);
   const row = ack.get(id, workerId);
   return row === null ? [] : [{ id, ...row }];
+}
+
+/**
+ * The same for jobs that have left nothing stored apart: all, inside a transaction, or none when that is not so, or one is not held.
+ * Not to ask for the rows saves a quarter of the time.
+ */
+export function ackPlainJobs(connection: Connection, ids: readonly number[], workerId: string): boolean {
+  const { ackPlain } = connection.use(prepareQueueStatements);
+  return inSavepointIf(connection, () => ackPlain.run(JSON.stringify(ids), workerId).changes === ids.length);
 }
 
 /** Forgets what was stored apart from jobs. */

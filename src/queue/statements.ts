@@ -53,6 +53,8 @@ export interface QueueStatements {
   readonly ack: Statement<{ has_history: number | null }, [number, string]>;
   /** Those of a JSON array that were ours: ids, worker id. */
   readonly ackMany: Statement<{ id: number; has_history: number | null }, [string, string]>;
+  /** The same, of those that have no history. */
+  readonly ackPlain: Statement<never, [string, string]>;
   /** Copies a job that is ours: when it was started and now in milliseconds, when to forget it in seconds, id, worker id. */
   readonly complete: Statement<never, [number, number, number | null, number, string]>;
   /** job id, value, now in seconds, when to forget it in seconds. */
@@ -160,6 +162,9 @@ export function prepareQueueStatements(connection: Connection): QueueStatements 
     ),
     ackMany: connection.prepare(
       `DELETE FROM _honker_live WHERE ${wanted} AND worker_id = ?2 RETURNING id, has_history`,
+    ),
+    ackPlain: connection.prepare(
+      `DELETE FROM _honker_live WHERE ${wanted} AND worker_id = ?2 AND has_history IS NULL`,
     ),
     complete: connection.prepare(
       `INSERT OR REPLACE INTO _honkbun_completed

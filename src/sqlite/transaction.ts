@@ -54,6 +54,16 @@ export function inSavepoint<T>(connection: Connection, work: () => T): T {
   }
 }
 
+/** Runs `work` in a savepoint: when it says false, its writes alone are undone. Returns what it says. */
+export function inSavepointIf(connection: Connection, work: () => boolean): boolean {
+  const { rollbackTo } = connection.use(prepareTransactionStatements);
+  return inSavepoint(connection, () => {
+    const isDone = work();
+    if (!isDone) rollbackTo.run();
+    return isDone;
+  });
+}
+
 /** False for a handle that is closed, which rolled it back. */
 export function isInTransaction(handle: Database): boolean {
   try {
