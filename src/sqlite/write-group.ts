@@ -6,7 +6,7 @@ import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./
 const SPIN = 0.2;
 const MOST_SPINS = 1_000;
 /** After a try in vain: at first a millisecond, doubled up to this, each with jitter. */
-const LONGEST_PAUSE = 16;
+const LONGEST_PAUSE = 4;
 
 interface Entry {
   readonly work: (connection: Connection) => unknown;
@@ -26,6 +26,8 @@ export class WriteGroup {
   #timer: Timer | NodeJS.Immediate | undefined;
   #pause = 1;
   #closed: Error | undefined;
+  /** When the write lock was found taken last, by `performance.now()`. */
+  lastBusy: number = Number.NEGATIVE_INFINITY;
 
   /** `committed` is called after every commit. */
   constructor(connection: () => Connection, committed: () => void) {
@@ -80,14 +82,15 @@ export class WriteGroup {
   #begin(connection: Connection): boolean {
     if (connection.handle.inTransaction) return false;
     const { begin } = connection.use(prepareTransactionStatements);
-    const deadline = performance.now() + SPIN;
+    const deadline = this.#pause > 1 ? 0 : performance.now() + SPIN;
     for (let spins = 1; ; spins++) {
       try {
         begin.run();
         return true;
       } catch (error) {
         if (!isBusy(error)) throw error;
-        if (performance.now() >= deadline || spins >= MOST_SPINS) return false;
+        this.lastBusy = performance.now();
+        if (this.lastBusy >= deadline || spins >= MOST_SPINS) return false;
       }
     }
   }

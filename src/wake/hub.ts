@@ -12,11 +12,18 @@ const LONGEST_WAIT = 1_000;
 const RETRY = 5;
 const LONGEST_RETRY = 1_000;
 /** Milliseconds between two checks whether the file is still there: after events, and on safety looks. */
-const FILE_CHECK = 1;
+const FILE_CHECK = 10;
 const IDLE_FILE_CHECK = 1_000;
 /** So many commits of our own loops, each within a millisecond of the one before, are a busy time. */
 const BUSY = 16;
 const BUSY_FOR = 4;
+/** Milliseconds after a commit of ours in which events are likely to be about that: not to be looked for without pause. */
+const OWN_EVENTS = 2;
+/** Milliseconds for which we count as one of several that write all the time, after we have found the write lock taken. */
+const CONTENDED_FOR = 25;
+/** Milliseconds between two looks meanwhile, and while there are commits without that. */
+const CONTENDED_PAUSE = 4;
+const BUSY_PAUSE = 1;
 
 /** A module's part in a wake. One for all of its subscribers: what is new is read once and handed to those concerned. */
 export interface Feed {
@@ -65,7 +72,7 @@ export class WakeHub {
   readonly #watcher: WalWatcher | null;
   readonly #ladder = new LookLadder(() => this.#look());
   readonly #poller = new Poller(
-    () => this.#look() || performance.now() - this.#lastLoopCommit < BUSY_FOR,
+    () => this.#poll(),
     () => this.#onQuiet(),
   );
 
@@ -74,6 +81,7 @@ export class WakeHub {
   #loopsCommitted = false;
   /** Since then a look has been asked for that is about others as well. */
   #isLookWanted = false;
+  #lastCommit = Number.NEGATIVE_INFINITY;
   #lastLoopCommit = Number.NEGATIVE_INFINITY;
   #loopCommits = 0;
   #fileCheckedAt = Number.NEGATIVE_INFINITY;
@@ -113,6 +121,7 @@ export class WakeHub {
             () => this.#onWatchLost(),
           );
     pool.onCommit((byLoops) => {
+      this.#lastCommit = performance.now();
       this.#bell?.ring();
       if (!byLoops) this.lookSoon();
       else this.#onLoopsCommit();
@@ -273,7 +282,27 @@ export class WakeHub {
   #onEvent(): void {
     this.#events++;
     this.#poller.stop();
-    this.#ladder.restart();
+    if (this.#isContended && this.#options.mode === "auto") this.#pollInstead();
+    else this.#ladder.restart(performance.now() - this.#lastCommit >= OWN_EVENTS);
+  }
+
+  /** Looks, and says after how many milliseconds to look again; null when there is little to expect. */
+  #poll(): number | null {
+    const isNew = this.#look();
+    if (this.#isContended) return CONTENDED_PAUSE;
+    return isNew || performance.now() - this.#lastLoopCommit < BUSY_FOR ? BUSY_PAUSE : null;
+  }
+
+  get #isContended(): boolean {
+    return performance.now() - this.#pool.loops.lastBusy < CONTENDED_FOR;
+  }
+
+  /** While each moment has its writes, to look once in a while costs less than to be told of each. */
+  #pollInstead(): void {
+    if (!this.#watcher?.isArmed) return;
+    this.#watcher.disarm();
+    this.#ladder.stop();
+    this.#poller.start();
   }
 
   #onLoopsCommit(): void {
@@ -283,12 +312,7 @@ export class WakeHub {
     const now = performance.now();
     this.#loopCommits = now - this.#lastLoopCommit < 1 ? this.#loopCommits + 1 : 0;
     this.#lastLoopCommit = now;
-    // Every write of ours would be an event for us. While there are that many, to look once in a while costs less.
-    if (this.#loopCommits >= BUSY && this.#options.mode === "auto" && this.#watcher?.isArmed) {
-      this.#watcher.disarm();
-      this.#ladder.stop();
-      this.#poller.start();
-    }
+    if (this.#loopCommits >= BUSY && this.#options.mode === "auto") this.#pollInstead();
   }
 
   #onQuiet(): void {

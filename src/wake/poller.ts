@@ -5,13 +5,13 @@ const QUIET = 8;
 
 /** Looks again and again, where nothing can be watched. */
 export class Poller {
-  readonly #look: () => boolean;
+  readonly #look: () => number | null;
   readonly #onQuiet: () => void;
   #timer: Timer | undefined;
   #pause = SHORTEST_PAUSE;
 
-  /** `look` says whether to look again soon; `onQuiet` is called when that was not so for a while. */
-  constructor(look: () => boolean, onQuiet: () => void) {
+  /** `look` says after how many milliseconds to look again, or null where that is for nothing; `onQuiet` is called after a while of that. */
+  constructor(look: () => number | null, onQuiet: () => void) {
     this.#look = look;
     this.#onQuiet = onQuiet;
   }
@@ -33,7 +33,8 @@ export class Poller {
   #schedule(): void {
     this.#timer = setTimeout(() => {
       this.#schedule(); // first: a look may stop us
-      if (this.#look()) this.#pause = SHORTEST_PAUSE;
+      const pause = this.#look();
+      if (pause !== null) this.#pause = pause;
       else if (this.#pause >= QUIET) this.#onQuiet();
     }, this.#pause);
     this.#timer.unref();

@@ -1,4 +1,6 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
+import { utimesSync } from "node:fs";
 
 import { open } from "../../src/index.ts";
 import { eventually, within } from "../support/eventually.ts";
@@ -138,4 +140,32 @@ describe("a worker that writes all the time", () => {
     await eventually(() => db.stats().wake.events > events, "it sees what others write");
     await db.shutdown();
   }, 30_000);
+});
+
+describe("a process that finds the write lock taken again and again", () => {
+  test("does not watch what others write, notices it all the same, and watches again when it has written", async () => {
+    using folder = new Folder();
+    await using db = open(folder.file(), { wake: SAFETY_OFF });
+    using other = new Database(folder.file());
+    const heard: unknown[] = [];
+    db.listen("channel", ({ payload }) => heard.push(payload));
+    await eventually(() => db.stats().wake.mode === "watch", "it watches");
+    const notify = other.prepare(
+      "INSERT INTO _honker_notifications (channel, payload) VALUES ('channel', ?)",
+    );
+    for (let n = 0; n < 3; n++) {
+      other.run("BEGIN IMMEDIATE");
+      const stored = db.queue("q").enqueueAsync(n);
+      await eventually(() => {
+        utimesSync(`${folder.file()}-wal`, new Date(), new Date());
+        return db.stats().wake.mode === "poll";
+      }, "it polls while it waits for the lock");
+      notify.run(`${n}`);
+      other.run("COMMIT");
+      await eventually(() => heard.length > n, "it hears what was written meanwhile");
+      await stored;
+      await eventually(() => db.stats().wake.mode === "watch", "it watches again");
+    }
+    expect(heard).toEqual([0, 1, 2]);
+  });
 });
