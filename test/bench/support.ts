@@ -122,6 +122,7 @@ export class BareWorker implements Disposable {
   constructor(file: string, batch: number) {
     this.#database = new Database(file, { create: false, readwrite: true });
     this.#database.run("PRAGMA synchronous = NORMAL");
+    this.#database.run("PRAGMA busy_timeout = 5000");
     this.#begin = this.#database.prepare("BEGIN IMMEDIATE");
     this.#commit = this.#database.prepare("COMMIT");
     this.#claim = this.#database.prepare(

@@ -1,15 +1,13 @@
-// One measurement, in a process of its own: prints jobs per second, or null where the peer cannot be had.
-// Arguments: question, peer, folder, the port of Redis, the address of PostgreSQL.
-import { PEERS } from "./peers.ts";
-import { QUESTIONS } from "./questions.ts";
+// One measurement, in a process of its own: prints its figures, or null where the subject cannot be had. Arguments: topic, question,
+// subject, the place as JSON, and in a process that helps with it, its role.
+import type { Place } from "./place.ts";
+import { TOPICS } from "./topics.ts";
 
-const [question = "", name = "", folder = "", redis, postgres] = process.argv.slice(2);
-const peer = await PEERS[name]?.open({
-  folder,
-  redis: redis ? Number(redis) : undefined,
-  postgres: postgres || undefined,
-});
-const figure = peer ? await QUESTIONS[question]?.measure(peer) : null;
-await peer?.close();
-process.stdout.write(`\n${JSON.stringify(figure ?? null)}\n`);
+const [topic = "", question = "", subject = "", json = "", role] = process.argv.slice(2);
+const place: Place = JSON.parse(json);
+const asked = TOPICS[topic]?.questions[question];
+if (role === undefined) {
+  const figures = await asked?.measure(subject, place);
+  process.stdout.write(`\n${JSON.stringify(figures ?? null)}\n`);
+} else await asked?.helpers?.[role]?.(subject, place);
 process.exit();

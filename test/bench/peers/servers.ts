@@ -3,13 +3,13 @@ import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 
+import type { Server } from "./place.ts";
+
 /** A server that was started for the benchmarks, from Debian's packages, and keeps its data in a folder of its own. */
-export interface Server<Address> extends AsyncDisposable {
-  readonly address: Address;
-}
+export interface StartedServer extends Server, AsyncDisposable {}
 
 /** Redis, with an append-only file that is synced each second; null where it is not installed (`redis-server`). */
-export async function startRedis(): Promise<Server<number> | null> {
+export async function startRedis(): Promise<StartedServer | null> {
   const program = Bun.which("redis-server");
   if (program === null) return null;
   const [folder, port] = [temporaryFolder(), await freePort()];
@@ -23,11 +23,11 @@ export async function startRedis(): Promise<Server<number> | null> {
   };
   const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const child = Bun.spawn([program, ...flags], { stdout: "ignore", stderr: "inherit" });
-  return serverOf(port, folder, child, () => canConnect(port));
+  return serverOf(`redis://127.0.0.1:${port}`, folder, child, () => canConnect(port));
 }
 
 /** PostgreSQL with its own settings; null where it is not installed (`postgresql`). */
-export async function startPostgres(): Promise<Server<string> | null> {
+export async function startPostgres(): Promise<StartedServer | null> {
   const programs = [
     ...new Bun.Glob("/usr/lib/postgresql/*/bin").scanSync({ onlyFiles: false, absolute: true }),
   ];
@@ -53,25 +53,26 @@ export async function startPostgres(): Promise<Server<string> | null> {
       stderr: "ignore",
     },
   );
-  const address = `postgres://bench@127.0.0.1:${port}/postgres`;
+  const url = `postgres://bench@127.0.0.1:${port}/postgres`;
   const isReady = (): boolean =>
     Bun.spawnSync([`${bin}/pg_isready`, "-h", "127.0.0.1", "-p", String(port)], { stdout: "ignore" })
       .exitCode === 0;
-  return serverOf(address, folder, child, async () => isReady());
+  return serverOf(url, folder, child, async () => isReady());
 }
 
-async function serverOf<Address>(
-  address: Address,
+async function serverOf(
+  url: string,
   folder: string,
   child: Bun.Subprocess,
   isReady: () => Promise<boolean>,
-): Promise<Server<Address>> {
+): Promise<StartedServer> {
   for (let tries = 0; !(await isReady()); tries++) {
     if (child.exitCode !== null || tries > 300) throw new Error("a server for the benchmarks does not start");
     await Bun.sleep(100);
   }
   return {
-    address,
+    url,
+    pid: child.pid,
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
       await Promise.race([child.exited, Bun.sleep(5_000).then(() => child.kill("SIGKILL"))]);

@@ -1,13 +1,15 @@
 import { PgBoss } from "pg-boss";
 
-import { type OpenPeer, payload, type Peer } from "../peer.ts";
+import { nameOf } from "../place.ts";
+import { type OpenQueue, type Payload, payload, type Queue } from "../queue.ts";
 
-export const pgBoss: Peer = {
-  name: "pg-boss, PostgreSQL",
-  isDurable: true,
-  async open({ postgres }): Promise<OpenPeer | null> {
-    if (postgres === undefined) return null;
-    const boss = new PgBoss({ connectionString: postgres, schema: `bench_${process.pid}` });
+export const pgBoss: Queue = {
+  name: "pg-boss",
+  isShared: true,
+  hasHandlers: true,
+  async open(place): Promise<OpenQueue | null> {
+    if (place.postgres === undefined) return null;
+    const boss = new PgBoss({ connectionString: place.postgres.url, schema: nameOf(place) });
     boss.on("error", console.error);
     await boss.start();
     await boss.createQueue("q");
@@ -18,12 +20,12 @@ export const pgBoss: Peer = {
           "q",
           numbers.map((n) => ({ data: payload(n) })),
         ),
-      work: (concurrency, ran) => {
+      work: (concurrency, handler) => {
         // It polls, and fetches a batch each time: so many as honkbun claims ahead, or as run at once.
         const batchSize = Math.max(concurrency, 100);
-        const working = boss.work("q", { batchSize, pollingIntervalSeconds: 0.5 }, async (jobs) => {
-          for (const _ of jobs) ran();
-        });
+        const working = boss.work<Payload>("q", { batchSize, pollingIntervalSeconds: 0.5 }, (jobs) =>
+          Promise.all(jobs.map(({ data }) => handler(data.n))),
+        );
         return async () => {
           await working;
           await boss.offWork("q");

@@ -1,33 +1,35 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 import { open } from "honkbun";
 
 import { BareQueue, BareWorker, nextTurn } from "../../support.ts";
-import { type OpenPeer, payload, type Peer } from "../peer.ts";
+import { type OpenQueue, payload, type Queue } from "../queue.ts";
 
 /** Jobs that one claim takes. */
 const BATCH = 100;
 
 /** Hand-written SQL on the file, the tables and the indexes of honkbun: what its calls have to do at least. */
-export const bare: Peer = {
-  name: "bun:sqlite, hand-written SQL",
-  isDurable: true,
-  open({ folder }): OpenPeer {
+export const bare: Queue = {
+  name: "hand-written SQL",
+  isShared: true,
+  hasHandlers: false,
+  async open({ folder }): Promise<OpenQueue> {
     const path = join(folder, "bare.db");
-    const db = open(path);
-    db.close();
+    if (!existsSync(path)) await open(path).close();
     const queue = new BareQueue(path);
     return {
       add: (n) => queue.enqueue(payload(n)),
-      addMany: (numbers) => {
-        for (const n of numbers) queue.enqueue(payload(n));
-      },
-      work: (_, ran) => {
+      addMany: (numbers) =>
+        queue.transaction(() => {
+          for (const n of numbers) queue.enqueue(payload(n));
+        }),
+      work: (_, handler) => {
         const worker = new BareWorker(path, BATCH);
         let isOver = false;
         const loop = async (): Promise<void> => {
           while (!isOver) {
-            for (let left = worker.run(); left > 0; left--) ran();
+            for (let left = worker.run(); left > 0; left--) void handler(0);
             await nextTurn();
           }
           worker[Symbol.dispose]();
