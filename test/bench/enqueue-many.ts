@@ -35,4 +35,4 @@ const figures = await rounds(`${JOBS} jobs at once`, ["µs", "ratio"], async () 
     "with options for each": [own, loop / own],
   };
 });
-verdict("rate of enqueueMany / rate of the loop", figures("enqueueMany", "ratio"), "at least", 1.5);
+verdict("rate of enqueueMany / rate of the loop", figures("enqueueMany", "ratio"), "at least", 2);

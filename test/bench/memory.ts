@@ -3,7 +3,7 @@ import { Folder } from "../support/folder.ts";
 import { say } from "../support/programs/channel.ts";
 import { payload, rounds, scaled, spawnRole, verdict } from "./support.ts";
 
-const JOBS = scaled(200_000, 1_000);
+const JOBS = scaled(1_000_000, 1_000);
 const MEGABYTE = 1_000_000;
 
 const [role, path = ""] = process.argv.slice(2);

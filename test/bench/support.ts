@@ -1,6 +1,8 @@
 // What the benchmarks share. Each prints the figures of every round and their medians, and exits with 0 whatever they
-// are. The environment variable BENCH_SCALE scales counts and durations, 0.01 for a quick run; BENCH_ROUNDS says how many rounds.
+// are. The environment variable BENCH_SCALE scales counts and durations, 0.01 for a quick run; BENCH_ROUNDS says how many rounds;
+// BENCH_VERDICTS names a file to which verdicts are added, a line of JSON each.
 import { Database } from "bun:sqlite";
+import { appendFileSync } from "node:fs";
 
 import { CLAIM_ORDER, CLAIMABLE } from "../../src/sqlite/schema.ts";
 import { Process } from "../support/process.ts";
@@ -56,6 +58,17 @@ function print(label: string, cells: readonly (string | number)[]): void {
 export function verdict(what: string, value: number, rule: "at least" | "at most", target: number): void {
   const met = rule === "at least" ? value >= target : value <= target;
   console.log(`${met ? "met   " : "MISSED"} ${what}: ${value.toPrecision(3)}, target ${rule} ${target}`);
+  const path = Bun.env.BENCH_VERDICTS;
+  if (path !== undefined) appendFileSync(path, `${JSON.stringify({ what, value, rule, target, met })}\n`);
+}
+
+/** What a benchmark has found, beside what is asked for. */
+export interface Verdict {
+  readonly what: string;
+  readonly value: number;
+  readonly rule: "at least" | "at most";
+  readonly target: number;
+  readonly met: boolean;
 }
 
 /** Epoch milliseconds with a fraction, on one time line for all processes. `process.hrtime` starts at 0 in each. */

@@ -13,7 +13,10 @@ function ladder(): { readonly rungs: LookLadder; readonly looks: number[]; find(
     isThere = false;
     return isFound;
   });
-  return { rungs, looks, find: () => void (isThere = true) };
+  const find = (): void => {
+    isThere = true;
+  };
+  return { rungs, looks, find };
 }
 
 test("after an event it is looked at once, without pause for a moment, then more and more seldom", async () => {

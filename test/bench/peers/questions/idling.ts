@@ -19,7 +19,7 @@ export const idling: Topic = {
   questions: {
     cpu: {
       columns: ["CPU"],
-      rounds: 3,
+      rounds: 1,
       measure: async (subject, place) => {
         if (subject === "nothing") return [await cpuTime()];
         if (subject === "honkbun") open(join(place.folder, "honkbun.db")).listen("channel", () => {});

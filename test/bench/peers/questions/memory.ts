@@ -1,6 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
 
-import { say } from "../../../support/programs/channel.ts";
 import { scaled } from "../../support.ts";
 import { type Place, spawnHelper } from "../place.ts";
 import { queueNames, withQueue } from "../queues.ts";
@@ -24,9 +23,7 @@ export const memory: Topic = {
       measure: async (subject, place) => {
         if (subject === "nothing") return figures(0);
         await using filler = spawnHelper("filler");
-        for (let filled = await filler.next(); filled !== "filled"; filled = await filler.next()) {
-          if (filled === undefined) return null;
-        }
+        if ((await filler.exited) !== 0) return null;
         return withQueue(subject, place, async (queue) => {
           const begun = Promise.withResolvers<void>();
           queue.work(1, () => {
@@ -50,12 +47,11 @@ async function figures(ofServer: number): Promise<number[]> {
 }
 
 async function fill(subject: string, place: Place): Promise<void> {
-  const done = await withQueue(subject, place, async (queue) => {
+  const isDone = await withQueue(subject, place, async (queue) => {
     for (let n = 0; n < JOBS; n += BULK) await queue.addMany(numbers(BULK, n));
-    return "filled";
+    return true;
   });
-  if (done !== null) say(done);
-  process.exit();
+  process.exit(isDone === null ? 1 : 0);
 }
 
 /** Bytes that a server and its processes have for themselves, and their share of what they have together. */
