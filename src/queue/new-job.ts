@@ -5,6 +5,8 @@ import type { JobFlow } from "./flow-options.ts";
 /** A job that is to be stored. */
 export interface NewJob {
   readonly values: Values;
+  /** Jobs for which this is the same object differ in nothing but their payload. */
+  readonly terms: JobTerms;
   readonly flow: JobFlow | undefined;
   /** Epoch milliseconds. */
   readonly now: number;
@@ -35,10 +37,11 @@ export interface Inserted {
 export function newJob(
   queue: string,
   payload: string,
-  { due, priority, maxAttempts, expiresAt, flow }: JobTerms,
+  terms: JobTerms,
   keepResult: number | null,
   now: number,
 ): NewJob {
+  const { due, priority, maxAttempts, expiresAt, flow } = terms;
   const [runAt, createdAt] = [toUnixSeconds(due), toUnixSeconds(now)];
   const values: Values = [
     queue,
@@ -51,5 +54,5 @@ export function newJob(
     expiresAt,
     keepResult,
   ];
-  return { values, flow, now };
+  return { values, terms, flow, now };
 }

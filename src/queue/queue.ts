@@ -15,7 +15,7 @@ import { claimHost } from "./claim-host.ts";
 import { ClaimSource } from "./claim-source.ts";
 import { type Claimed, Claiming, settleUnreadable } from "./claiming.ts";
 import { DeadLetters } from "./dead-letters.ts";
-import { type EnqueueOptions, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
+import { type EnqueueOptions, type JobTerms, readEnqueueOptions, readPriority } from "./enqueue-options.ts";
 import { insertJob, insertJobs, tryInsertJob } from "./insertion.ts";
 import { type Counts, Inspection, isJobState } from "./inspection.ts";
 import { IsolatedLane } from "./isolated/isolated-lane.ts";
@@ -48,6 +48,8 @@ export class Queue<In, Out = In, R = unknown> {
   readonly #jobs: JobContext;
   readonly #claiming: Claiming<Job<Out, R>>;
   readonly #inspection: Inspection<Out, R>;
+  /** Of the latest job without options: those of one moment are stored together. */
+  #plain: MomentTerms | undefined;
 
   /** @internal */
   constructor(context: QueueContext, name: string, terms: QueueTerms) {
@@ -102,9 +104,10 @@ export class Queue<In, Out = In, R = unknown> {
     }
     const jobs: NewJob[] = [];
     let tx = typeof options === "function" ? undefined : options?.tx;
+    const all = typeof options === "function" ? undefined : this.#readTerms(options, "enqueueMany");
     for (const payload of payloads) {
       const own = typeof options === "function" ? options(payload, jobs.length) : options;
-      jobs.push(this.#newJob(payload, own, "enqueueMany", jobs.length));
+      jobs.push(this.#newJob(payload, own, "enqueueMany", jobs.length, all));
       if (jobs.length === 1) tx = own?.tx;
       else if (own?.tx !== tx) {
         throw new TypeError("enqueueMany: tx must be the same for all payloads, which share one transaction");
@@ -441,17 +444,31 @@ export class Queue<In, Out = In, R = unknown> {
     return this.#newJob(payload, options, call);
   }
 
-  #newJob(payload: In, options: EnqueueOptions | undefined, call: string, index?: number): NewJob {
-    const { schema, maxAttempts, keepResult } = this.#terms;
-    const now = this.#context.clock();
+  /** `index` is that of one of many, for which `all` was read already where it is for all. */
+  #newJob(
+    payload: In,
+    options: EnqueueOptions | undefined,
+    call: string,
+    index?: number,
+    all?: MomentTerms,
+  ): NewJob {
+    const { schema, keepResult } = this.#terms;
     try {
-      const terms = readEnqueueOptions(options, maxAttempts, now, call);
+      const { terms, now } = all ?? this.#readTerms(options, call);
       const text = serialize(payload, schema, () => `${call} to ${this.name}`);
       return newJob(this.name, text, terms, keepResult, now);
     } catch (error) {
       if (index !== undefined && error instanceof Error) error.message += ` (payload ${index})`;
       throw error;
     }
+  }
+
+  #readTerms(options: EnqueueOptions | undefined, call: string): MomentTerms {
+    const now = this.#context.clock();
+    if (options === undefined && this.#plain?.now === now) return this.#plain;
+    const read = { terms: readEnqueueOptions(options, this.#terms.maxAttempts, now, call), now };
+    if (options === undefined) this.#plain = read;
+    return read;
   }
 
   #claimOn(
@@ -469,6 +486,12 @@ export class Queue<In, Out = In, R = unknown> {
       isPatient,
     });
   }
+}
+
+/** How a job is stored that is enqueued at a moment, in epoch milliseconds. */
+interface MomentTerms {
+  readonly terms: JobTerms;
+  readonly now: number;
 }
 
 function readId(call: string, id: number): number {
