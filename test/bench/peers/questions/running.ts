@@ -1,5 +1,5 @@
 import { answer, say } from "../../../support/programs/channel.ts";
-import { scaled } from "../../support.ts";
+import { instant, scaled } from "../../support.ts";
 import { type Place, spawnHelper } from "../place.ts";
 import type { OpenQueue } from "../queue.ts";
 import { queueNames, QUEUES, withQueue } from "../queues.ts";
@@ -45,59 +45,96 @@ function ask(concurrency: number): Question {
   };
 }
 
+/** Counts jobs as they run, with the time: some workers leave nobody else a turn of the event loop while there are jobs. */
+class Counter {
+  /** When so many had run, in milliseconds on one time line for all processes. */
+  readonly #marks = new Map<number, number>();
+  ran = 0;
+
+  /** `marks`: the counts at which the time is taken. */
+  constructor(marks: readonly number[]) {
+    for (const mark of marks) this.#marks.set(mark, Number.NaN);
+  }
+
+  readonly handler = async (): Promise<void> => {
+    this.ran++;
+    if (this.#marks.has(this.ran)) this.#marks.set(this.ran, instant());
+  };
+
+  at(count: number): number {
+    return this.#marks.get(count) ?? Number.NaN;
+  }
+}
+
 /** Handlers are asynchronous functions that only count. */
 async function work(queue: OpenQueue, concurrency: number): Promise<number> {
   await fill(queue, WARM_UP + JOBS);
-  let ran = 0;
-  const stop = queue.work(concurrency, async () => void ran++);
-  const figure = await rateOf(async () => ran, WARM_UP, WARM_UP + JOBS);
+  const counter = new Counter([WARM_UP, WARM_UP + JOBS]);
+  const stop = queue.work(concurrency, counter.handler);
+  await until(() => counter.ran >= WARM_UP, WARM_UP_FOR);
+  const [before, start] = [counter.ran, instant()];
+  await until(() => counter.ran >= WARM_UP + JOBS, RUN_FOR);
+  const [after, end] = [counter.ran, instant()];
   await stop();
-  return figure;
+  return after < WARM_UP + JOBS
+    ? perSecond(after - before, start, end)
+    : perSecond(JOBS, counter.at(WARM_UP), counter.at(WARM_UP + JOBS));
 }
 
-/** The same by other processes, which are ready before any has begun. */
+/** The same by other processes, from the first job to the last. They are ready before any has begun. */
 async function workTogether(queue: OpenQueue): Promise<number> {
-  const [warmUp, all] = [WARM_UP * TIMES, (WARM_UP + JOBS) * TIMES];
+  const all = (WARM_UP + JOBS) * TIMES;
   await fill(queue, all);
   await using stack = new AsyncDisposableStack();
   const workers = Array.from({ length: PROCESSES }, () => stack.use(spawnHelper("worker")));
   for (const worker of workers) await worker.read();
-  const count = async (): Promise<number> => {
-    const counts = await Promise.all(workers.map((worker) => worker.ask<number>("count")));
-    return counts.reduce((sum, n) => sum + n, 0);
-  };
-  await count();
-  return await rateOf(count, warmUp, all);
+  const look = (): Promise<Progress[]> => Promise.all(workers.map((worker) => worker.ask<Progress>("look")));
+  const limit = performance.now() + WARM_UP_FOR + RUN_FOR;
+  for (;;) {
+    const found = await look();
+    const ran = found.reduce((sum, progress) => sum + progress.ran, 0);
+    if (ran >= all || performance.now() > limit) {
+      return perSecond(
+        ran,
+        Math.min(...found.map(({ first }) => first)),
+        Math.max(...found.map(({ last }) => last)),
+      );
+    }
+    await Bun.sleep(20);
+  }
+}
+
+interface Progress {
+  readonly ran: number;
+  /** When the first and the last had run by now. */
+  readonly first: number;
+  readonly last: number;
 }
 
 async function help(subject: string, place: Place): Promise<void> {
   await withQueue(subject, place, async (queue) => {
-    let ran = 0;
+    let [ran, first, last] = [0, Number.MAX_VALUE, 0];
     let isWorking = false;
     say("ready");
-    await answer(() => {
-      if (!isWorking) queue.work(TOGETHER, async () => void ran++);
+    await answer((): Progress => {
+      if (!isWorking) {
+        queue.work(TOGETHER, async () => {
+          last = instant();
+          if (ran++ === 0) first = last;
+        });
+      }
       isWorking = true;
-      return ran;
+      return { ran, first, last };
     });
   });
 }
 
-/** From when `warmUp` are done, or their time is over, until all are, or the time is over. */
-async function rateOf(count: () => Promise<number>, warmUp: number, all: number): Promise<number> {
-  const [before, start] = await reached(count, warmUp, WARM_UP_FOR);
-  const [after, end] = await reached(count, all, RUN_FOR);
-  return (after - before) / ((end - start) / 1_000);
+function perSecond(count: number, start: number, end: number): number {
+  return count / ((end - start) / 1_000);
 }
 
-/** How many there are, and when, once they are so many or the time is over. */
-async function reached(count: () => Promise<number>, least: number, time: number): Promise<[number, number]> {
-  for (const end = performance.now() + time; ;) {
-    const found = await count();
-    const now = performance.now();
-    if (found >= least || now >= end) return [found, now];
-    await Bun.sleep(1);
-  }
+async function until(isReached: () => boolean, time: number): Promise<void> {
+  for (const end = performance.now() + time; !isReached() && performance.now() < end;) await Bun.sleep(1);
 }
 
 async function fill(queue: OpenQueue, count: number): Promise<void> {
