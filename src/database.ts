@@ -3,6 +3,8 @@ import { Database } from "bun:sqlite";
 import { z } from "zod";
 
 import { Capture } from "./capture/capture.ts";
+import { check } from "./check/check.ts";
+import type { CheckReport } from "./check/finding.ts";
 import type { Clock } from "./clock.ts";
 import { type Context, createContext } from "./context.ts";
 import { type Duration, LONGEST_TIMER, show, toMilliseconds } from "./duration.ts";
@@ -335,6 +337,16 @@ export class Honkbun implements Disposable, AsyncDisposable {
   /** What the wake-up does, and how often. */
   stats(): { readonly wake: WakeStats } {
     return { wake: this.#hub.stats };
+  }
+
+  /**
+   * Looks for what is wrong with the file, or may become so, and says what to do: damage, a schema that somebody has changed,
+   * foreign triggers on honkbun's tables, a WAL that cannot shrink and who keeps it, jobs and claims that nobody sees to, clocks that
+   * differ. Reads the whole file, and returns when it has: a second or more for some hundred megabytes. Changes nothing.
+   * @throws ClosedError
+   */
+  check(): CheckReport {
+    return check(this.#pool, this.#context.clock);
   }
 
   /**

@@ -1,0 +1,188 @@
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+import { openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+
+import { type Finding, open } from "../../src/index.ts";
+import { database } from "../support/database.ts";
+import { eventually } from "../support/eventually.ts";
+import { Folder } from "../support/folder.ts";
+import { Process } from "../support/process.ts";
+import { workload, WorkloadClock } from "../support/workload.ts";
+
+const kinds = (findings: readonly Finding[]): string[] => findings.map(({ kind }) => kind);
+
+describe("check", () => {
+  test("finds nothing in a new file, in memory, and in one that has seen a bit of everything", async () => {
+    using memory = database();
+    expect(memory.check()).toEqual({ findings: [], wal: null });
+    using folder = new Folder();
+    const clock = new WorkloadClock(Date.now());
+    using db = open(folder.file(), { clock: clock.read });
+    expect(db.check()).toMatchObject({ findings: [], wal: { pendingBytes: 0 } });
+    for (const { run } of workload(db, clock)) await run();
+    // What was claimed there, and never settled, has a holder, and is not overdue.
+    expect(db.check().findings).toEqual([]);
+  });
+
+  test("changes nothing that is stored", () => {
+    using db = database({ file: true });
+    db.queue("q").enqueueMany([1, 2, 3]);
+    const before = db.sqlite.query("SELECT * FROM _honker_live").all();
+    db.check();
+    expect(db.sqlite.query("SELECT * FROM _honker_live").all()).toEqual(before);
+  });
+
+  test("may be called inside a transaction, of which it sees nothing", () => {
+    using db = database({ file: true });
+    db.transaction(() => {
+      db.sqlite.run("CREATE TRIGGER mine AFTER INSERT ON _honker_live BEGIN SELECT 1; END");
+      expect(db.check().findings).toEqual([]);
+    });
+    expect(kinds(db.check().findings)).toEqual(["trigger"]);
+  });
+
+  test("tells of triggers on its tables that are not its own", () => {
+    using db = database({ file: true });
+    db.sqlite.run("CREATE TABLE orders (id INTEGER PRIMARY KEY)");
+    db.sqlite.run("CREATE TRIGGER elsewhere AFTER INSERT ON orders BEGIN SELECT 1; END");
+    db.capture.add("orders", { into: { stream: "changes" } });
+    expect(db.check().findings).toEqual([]);
+    db.sqlite.run("CREATE TRIGGER _honkbun_mine AFTER INSERT ON _honker_live BEGIN SELECT 1; END");
+    expect(db.check().findings).toMatchObject([
+      { kind: "trigger", message: expect.stringContaining("_honkbun_mine on _honker_live") },
+    ]);
+  });
+
+  test.each([
+    ["DROP INDEX _honkbun_live_claim", "the index _honkbun_live_claim is missing"],
+    ["DROP TRIGGER _honkbun_live_ended", "the trigger _honkbun_live_ended is missing"],
+    ["DROP VIEW honkbun_jobs", "the view honkbun_jobs is missing"],
+    ["DROP TABLE _honkbun_errors", "the table _honkbun_errors is missing"],
+    ["ALTER TABLE _honkbun_queues RENAME COLUMN paused TO stopped", "the table _honkbun_queues lacks paused"],
+    [
+      "DROP INDEX _honkbun_live_claim; CREATE INDEX _honkbun_live_claim ON _honker_live(queue)",
+      "the index _honkbun_live_claim is not as honkbun made it",
+    ],
+  ])("tells of a schema that was changed by hand: %s", (sql, message) => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    db.sqlite.run("PRAGMA legacy_alter_table = ON"); // else SQLite looks at the views first
+    db.sqlite.run(sql);
+    expect(db.check().findings).toContainEqual({ kind: "schema", message, advice: expect.any(String) });
+  });
+
+  test("finds nothing wrong with tables that honker has created in its own words", () => {
+    using folder = new Folder();
+    {
+      using other = new Database(folder.file());
+      other.run(`CREATE TABLE _honker_live (id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, payload TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'pending', priority INTEGER NOT NULL DEFAULT 0, run_at INTEGER NOT NULL DEFAULT (unixepoch()),
+        worker_id TEXT, claim_expires_at INTEGER, attempts INTEGER NOT NULL DEFAULT 0,
+        max_attempts INTEGER NOT NULL DEFAULT 3, created_at INTEGER NOT NULL DEFAULT (unixepoch()), expires_at INTEGER)`);
+    }
+    using db = open(folder.file());
+    expect(db.check().findings).toEqual([]);
+  });
+
+  test("tells who keeps the WAL from shrinking, and that it is large", async () => {
+    using folder = new Folder();
+    await using db = open(folder.file());
+    await using reader = new Process("pinning-reader", folder.file());
+    await reader.read();
+    const text = "x".repeat(1_000_000);
+    for (let n = 0; n < 5; n++) db.queue("q").enqueue(text);
+    const { findings, wal } = db.check();
+    expect(findings).toMatchObject([
+      { kind: "reader", message: expect.stringContaining(`process ${reader.pid}`) },
+    ]);
+    expect(wal?.pendingBytes).toBeGreaterThan(4_000_000);
+    for (let n = 0; n < 60; n++) db.queue("q").enqueue(text);
+    expect(kinds(db.check().findings)).toEqual(["reader", "wal"]);
+    reader.kill();
+    await reader.exited;
+    await eventually(() => db.check().wal?.pendingBytes === 0, "the WAL is checkpointed");
+    expect(kinds(db.check().findings)).toEqual(["wal"]);
+    db.sqlite.query("PRAGMA wal_checkpoint(TRUNCATE)").get();
+    expect(db.check()).toMatchObject({ findings: [], wal: { bytes: 0 } });
+  });
+
+  test("tells of jobs that nobody sees to", () => {
+    using db = database({ file: true });
+    const queue = db.queue("q", { visibilityTimeout: "10s", maxAttempts: 1 });
+    queue.enqueueMany([1, 2]);
+    queue.enqueue(3, { expiresIn: "10s" });
+    queue.claimBatch(1);
+    expect(db.check().findings).toEqual([]);
+    db.clock.advance("2m");
+    expect(db.check().findings).toMatchObject([
+      { kind: "stuck-jobs", message: "1 of q were claimed, and the claim has expired" },
+      { kind: "stuck-jobs", message: "1 of q have expired" },
+    ]);
+    queue.ackBatch(queue.claimBatch(5)); // which frees them
+    expect(db.check().findings).toEqual([]);
+    const stored = db.sqlite.prepare(
+      "INSERT INTO _honker_live (id, queue, payload, state, attempts, claim_expires_at, group_key, group_seq) VALUES (?, 'odd', '1', ?, ?, ?, ?, ?)",
+    );
+    stored.run(null, "processing", 1, null, null, null);
+    stored.run(null, "waiting", 0, null, null, null);
+    stored.run(null, "blocked", 0, null, "g", 5);
+    stored.run(2n ** 60n, "pending", 0, null, null, null);
+    expect(db.check().findings.map(({ message }) => message)).toEqual([
+      "1 of odd were claimed, and the claim has expired",
+      "1 of odd wait for others that have ended",
+      "1 of odd wait for their group, in which nothing runs",
+      "1 of odd have ids beyond 2^53",
+    ]);
+  });
+
+  test("tells of claims whose process is gone", async () => {
+    using folder = new Folder();
+    await using db = open(folder.file());
+    db.queue("q").enqueueMany([1, 2]);
+    const holder = new Process("holder", folder.file(), "q");
+    await holder.read();
+    expect(db.check().findings).toEqual([]);
+    holder.kill();
+    await holder.exited;
+    expect(db.check().findings).toMatchObject([
+      { kind: "orphaned-claims", message: expect.stringContaining(`process ${holder.pid}, which is gone`) },
+    ]);
+    await using _ = db.queue("other").work(() => {});
+    await eventually(() => db.check().findings.length === 0, "a worker frees them");
+  });
+
+  test("tells of rows from the future", () => {
+    using db = database({ file: true });
+    const now = Math.floor(db.clock.now / 1_000);
+    db.sqlite.run("INSERT INTO _honker_notifications (channel, payload, created_at) VALUES ('c', '1', ?)", [
+      now + 30,
+    ]);
+    expect(db.check().findings).toEqual([]);
+    db.sqlite.run("INSERT INTO _honker_notifications (channel, payload, created_at) VALUES ('c', '1', ?)", [
+      now + 3_600,
+    ]);
+    expect(db.check().findings).toMatchObject([
+      { kind: "clock", message: expect.stringContaining("3600 s ahead of this clock") },
+    ]);
+  });
+
+  test("tells of a damaged file", async () => {
+    using folder = new Folder();
+    {
+      await using db = open(folder.file());
+      db.queue("q").enqueueMany(Array.from({ length: 2_000 }, (_, n) => `payload ${n}`));
+    }
+    const bytes = readFileSync(folder.file());
+    const copy = folder.file("copy.db");
+    writeFileSync(copy, bytes);
+    const file = openSync(copy, "r+");
+    // Pages of rows, behind those of the schema.
+    const last = bytes.length / 4_096 - 1;
+    for (let page = last - 10; page < last; page++)
+      writeSync(file, Buffer.alloc(4_000, 7), 0, 4_000, page * 4_096 + 50);
+    await using db = open(copy);
+    const { findings } = db.check();
+    expect(findings.length).toBeGreaterThan(0);
+    expect(new Set(kinds(findings))).toEqual(new Set(["integrity"]));
+  });
+});
