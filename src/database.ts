@@ -150,6 +150,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
       now,
       ownsHandle,
     });
+    this.#pool.onLongWal((message) => report(new Error(message), "checkpoint"));
     this.#hub = new WakeHub(this.#pool, clock, hubOptions, report);
     this.#pubsub = new PubSub(
       this.#pool,

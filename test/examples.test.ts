@@ -22,6 +22,7 @@ const PRINTED: Record<string, RegExp[]> = {
     /^audit {2}insert 1 to alice, member\naudit {2}insert 2 to bob, member$/m,
     /^audit {2}update 1 from alice, member to alice, admin\naudit {2}delete 2 from bob, member$/m,
   ],
+  "check.ts": [/^all is well; the WAL has \d+ bytes$/m],
   "drizzle.ts": [
     /^shop {4}card declined, and nothing is left of it: 1 orders, 1 e-mails$/m,
     /^shop {4}2 orders, 2 e-mails$/m,

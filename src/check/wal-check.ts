@@ -1,12 +1,8 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 
 import type { Connection } from "../sqlite/connection.ts";
+import { describePinned, inMegabytes, LONG_WAL, readersOf } from "../sqlite/long-wal.ts";
 import type { Finding, WalInfo } from "./finding.ts";
-
-/** A WAL of so many bytes is longer than checkpoints leave it. */
-const LARGE = 64_000_000;
-/** Where SQLite's readers hold their locks in the `-shm` file: each pins the WAL from where it began. */
-const [FIRST_READER, LAST_READER] = [124, 127];
 
 /** Has as much of the WAL brought into the file as can be now, without waiting for anybody, and says what is left, and why. */
 export function checkWal(connection: Connection, path: string): { findings: Finding[]; wal: WalInfo } {
@@ -19,12 +15,12 @@ export function checkWal(connection: Connection, path: string): { findings: Find
   if (readers.length > 0) {
     findings.push({
       kind: "reader",
-      message: `${inMegabytes(pendingBytes)} of the WAL cannot be checkpointed: ${readers.map((pid) => `process ${pid}`).join(", ")} reads an old state of the file`,
+      message: describePinned(pendingBytes, readers),
       advice:
         "A read transaction, or a statement that was not read to its end, has been left open there. Until it ends, the WAL grows with each write.",
     });
   }
-  if (bytes > LARGE) {
+  if (bytes > LONG_WAL) {
     findings.push({
       kind: "wal",
       message: `the WAL has ${inMegabytes(bytes)}`,
@@ -46,25 +42,4 @@ function lookAtWal(connection: Connection): { readonly log: number; readonly che
     // Somebody else is at it.
   }
   return { log: 0, checkpointed: 0 };
-}
-
-/** The processes that have a read transaction open which began before the latest writes; none where the system does not tell. */
-function readersOf(path: string): number[] {
-  try {
-    const inode = statSync(`${path}-shm`).ino;
-    const pids = new Set<number>();
-    for (const line of readFileSync("/proc/locks", "utf8").split("\n")) {
-      // 1: POSIX  ADVISORY  READ  1234 08:01:5678 124 124
-      const [, , , access, pid = "", file = "", first = "", last = ""] = line.trim().split(/\s+/);
-      if (access !== "READ" || file.split(":")[2] !== String(inode)) continue;
-      if (Number(first) <= LAST_READER && Number(last) >= FIRST_READER) pids.add(Number(pid));
-    }
-    return [...pids];
-  } catch {
-    return [];
-  }
-}
-
-function inMegabytes(bytes: number): string {
-  return `${(bytes / 1_000_000).toFixed(1)} MB`;
 }

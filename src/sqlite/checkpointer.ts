@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 // @ts-expect-error it is imported as text, not as a module
 import source from "./checkpoint-thread.ts" with { type: "text" };
 import type { Connection } from "./connection.ts";
+import { describePinned, LONG_WAL, readersOf } from "./long-wal.ts";
 
 /** Pages in the WAL that are not yet in the database file; SQLite's own default for a checkpoint. */
 const PAGES = 1_000;
@@ -10,6 +11,10 @@ const PAGES = 1_000;
 const EMPTY_FROM = 8 * PAGES;
 /** Where no thread can run, checkpoints stall the event loop: only from so many pages on. */
 const WITHOUT_THREAD = 4 * PAGES;
+/** Bytes; where a file has others this is off by a little. */
+const PAGE = 4_096;
+/** Milliseconds between two times that it is told that the WAL is too long. */
+const TELL_EVERY = 60_000;
 /** Milliseconds after a checkpoint before the next, and after one that could not get to the end: a reader pins the WAL. */
 const PAUSE = 2;
 const PINNED_PAUSE = 100;
@@ -23,6 +28,7 @@ interface Wal {
 export class Checkpointer {
   readonly #path: string;
   readonly #connection: () => Connection;
+  readonly #tooLong: (message: string) => void;
   #thread: Worker | undefined;
   /** 1 while the thread works. */
   readonly #running = new Int32Array(new SharedArrayBuffer(4));
@@ -30,11 +36,16 @@ export class Checkpointer {
   #closed = false;
   #notBefore = 0;
   #asksSqlite: boolean | undefined;
+  #toldAt = Number.NEGATIVE_INFINITY;
 
-  /** `connection` is asked about the WAL, and used for checkpoints where no thread can run. */
-  constructor(path: string, connection: () => Connection) {
+  /**
+   * `connection` is asked about the WAL, and used for checkpoints where no thread can run. `tooLong` is told now and then that the
+   * WAL is, and why.
+   */
+  constructor(path: string, connection: () => Connection, tooLong: (message: string) => void) {
     this.#path = path;
     this.#connection = connection;
+    this.#tooLong = tooLong;
   }
 
   /** Looks at the WAL, at most once per millisecond, and has it checkpointed when it has grown. Called after commits. */
@@ -45,11 +56,20 @@ export class Checkpointer {
       const { log, checkpointed } = this.#wal();
       const backlog = log - checkpointed;
       if (backlog < PAGES && (log < EMPTY_FROM || backlog === 0)) return;
+      if (backlog * PAGE > LONG_WAL && now - this.#toldAt > TELL_EVERY) this.#tell(now, backlog * PAGE);
       if (!this.#failed && this.#request()) return;
       if (backlog >= WITHOUT_THREAD) this.#connection().use(prepareCheckpointStatements).passive.get();
     } catch {
       // The commit that we come after is not to fail for this; the next one asks again.
     }
+  }
+
+  #tell(now: number, bytes: number): void {
+    this.#toldAt = now;
+    const message = describePinned(bytes, readersOf(this.#path));
+    setImmediate(() => {
+      if (!this.#closed) this.#tooLong(message);
+    });
   }
 
   close(): void {
@@ -65,7 +85,7 @@ export class Checkpointer {
     // Before 3.51 "NOOP" would be a checkpoint. The file does not shrink when its frames are used again, so look seldom.
     this.#notBefore += 1_000;
     const size = statSync(`${this.#path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
-    return { log: size / 4_096, checkpointed: 0 };
+    return { log: size / PAGE, checkpointed: 0 };
   }
 
   /** False when there can be no thread. */

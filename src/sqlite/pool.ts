@@ -8,6 +8,7 @@ import { Connection } from "./connection.ts";
 import { FileIdentity } from "./file-identity.ts";
 import { ForeignHandles } from "./foreign-handles.ts";
 import { holdsWriteLock } from "./lock-holder.ts";
+import { LONG_WAL } from "./long-wal.ts";
 import { migrate, readVersion } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
 import { assertUsable, assertWritable } from "./open-handle.ts";
@@ -48,6 +49,7 @@ export class Pool {
   readonly #opened: Database[] = [];
   readonly #idleReaders: Connection[] = [];
   readonly #listeners: ((byLoops: boolean) => void)[] = [];
+  #tooLong: (message: string) => void = () => {};
   #readers = 0;
   #loopWriter: Connection | undefined;
   /** Which its data_version leaves out. */
@@ -91,7 +93,14 @@ export class Pool {
         options.now,
       );
       this.#identity = this.path === null ? null : new FileIdentity(this.path);
-      this.#checkpointer = this.path === null ? null : new Checkpointer(this.path, () => this.#loops());
+      this.#checkpointer =
+        this.path === null
+          ? null
+          : new Checkpointer(
+              this.path,
+              () => this.#loops(),
+              (message) => this.#tooLong(message),
+            );
       this.writer.letOthersWait();
     } catch (error) {
       for (const opened of this.#opened) opened.close(true);
@@ -215,6 +224,11 @@ export class Pool {
     this.#listeners.push(listener);
   }
 
+  /** Calls `listener` now and then while the WAL is long, and cannot be checkpointed. */
+  onLongWal(listener: (message: string) => void): void {
+    this.#tooLong = listener;
+  }
+
   /** Why nothing can be written or read any more, looked up now. */
   checkFailure(): FileReplacedError | ClosedError | null {
     if (this.#closed) return new ClosedError("this honkbun handle is closed");
@@ -310,6 +324,7 @@ export class Pool {
   #configure(handle: Database): void {
     handle.run("PRAGMA busy_timeout = 0"); // waiting is LockWait's
     handle.run("PRAGMA wal_autocheckpoint = 0"); // checkpoints are the Checkpointer's
+    handle.run(`PRAGMA journal_size_limit = ${LONG_WAL}`); // when the WAL starts anew after it was longer
     // This one reads the schema, beside another process that changes the journal mode or recovers the WAL.
     this.#opening.run(() => handle.run(`PRAGMA synchronous = ${this.#options.synchronous}`));
   }

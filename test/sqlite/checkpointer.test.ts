@@ -1,5 +1,6 @@
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
+import { statSync } from "node:fs";
 
 import { type Honkbun, open } from "../../src/index.ts";
 import { eventually } from "../support/eventually.ts";
@@ -63,6 +64,35 @@ describe("the WAL", () => {
     clearInterval(commits);
     expect(size).toBeLessThan(500);
   }, 30_000);
+
+  test("is told of once when it is long, and somebody keeps it from being checkpointed; and shrinks again", async () => {
+    using folder = new Folder();
+    await using db = open(folder.file());
+    const errors: unknown[] = [];
+    db.on("error", (event) => errors.push(event));
+    await using reader = new Process("pinning-reader", folder.file());
+    await reader.read();
+    for (let n = 0; n < 9; n++) {
+      write(db, 10);
+      await Bun.sleep(5); // until it may be looked at again
+    }
+    await eventually(() => errors.length > 0, "it is told of");
+    write(db, 1);
+    await Bun.sleep(5);
+    write(db, 1);
+    await Bun.sleep(20);
+    expect(errors).toEqual([{ error: expect.any(Error), where: "checkpoint" }]);
+    expect(String((errors[0] as { error: unknown }).error)).toContain(
+      `process ${reader.pid} reads an old state`,
+    );
+    expect(statSync(`${folder.file()}-wal`).size).toBeGreaterThan(80 * MEGABYTE);
+    reader.kill();
+    await reader.exited;
+    await eventually(() => {
+      db.notify("c");
+      return statSync(`${folder.file()}-wal`).size <= 64 * MEGABYTE;
+    }, "it is shorter");
+  }, 60_000);
 
   for (const how of ["throws", "fails later"]) {
     test(`is bounded by checkpoints on this thread where a thread cannot run: it ${how}`, async () => {
