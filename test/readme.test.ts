@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 
 import * as honkbun from "../src/index.ts";
@@ -48,6 +48,12 @@ describe("README", () => {
     for (const line of lines) expect(line).toStartWith("npx ");
     const { scripts } = JSON.parse(readFileSync(resolve(ROOT, "package.json"), "utf8"));
     for (const line of lines) expect(scripts).toHaveProperty(line.split(" ").at(-1) ?? "");
+  });
+
+  test("names tests and benchmarks that are there", () => {
+    const named = new Set(README.match(/\btest\/[a-z/-]+(?:\.test)?\.ts\b/g));
+    expect(named.size).toBeGreaterThan(10);
+    for (const path of named) expect([path, existsSync(resolve(ROOT, path))]).toEqual([path, true]);
   });
 
   const used = new Set(MODULES.values());
