@@ -10,7 +10,7 @@ import { type EnqueueTerms, QueueModel, VISIBILITY } from "./queue-model.ts";
 
 // Random calls on two handles of one file, and honker's on a third connection, each compared with the model: what it returns, and
 // every row after it. RELIABILITY_RUNS=100000 looks longer; a failure prints its seed and the shortest calls that show it.
-const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 1_500);
+const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 2_000);
 const HANDLES = 2;
 const NAME = "q";
 
@@ -196,6 +196,9 @@ class Run {
   readonly #queues: readonly Queue<number>[] = databases.map((db) => db.queue<number>(NAME));
 
   do(call: Call): void {
+    (globalThis as any).ST ??= {};
+    const k = call.call + ("pick" in call ? (this.#held.length > 0 ? "+" : "-") : "");
+    (globalThis as any).ST[k] = ((globalThis as any).ST[k] ?? 0) + 1;
     this.#compare(call);
     const jobs = reader
       .query(
@@ -205,7 +208,7 @@ class Run {
       .all();
     const expected = [...this.#model.live.values()]
       .sort((a, b) => a.id - b.id)
-      .map(({ holder: _, key: __, parents: ___, ...job }) => job);
+      .map(({ holder: _, key: __, parents: ___, dueMs: ____, ...job }) => job);
     expect(jobs).toEqual(expected);
     const dead = reader.query<{ id: number }, []>("SELECT id FROM _honker_dead ORDER BY id").all();
     expect(dead.map(({ id }) => id)).toEqual([...this.#model.dead.keys()].sort((a, b) => a - b));
@@ -297,7 +300,7 @@ class Run {
         break;
       }
       case "revive": {
-        const id = [...model.dead.keys()][call.pick] ?? 0;
+        const id = [...model.dead.keys()][call.pick % model.dead.size] ?? 0;
         expect(this.#queue(call.handle, isInside).dead.retry([id])).toBe(model.reviveDead(id));
         break;
       }
@@ -336,22 +339,26 @@ class Run {
         break;
       }
       case "honkerAck":
-        expect(honker.ack(this.#honkers[call.pick] ?? 0, "honker")).toBe(
-          model.honkerAck(this.#honkers[call.pick] ?? 0, "honker"),
+        expect(honker.ack(this.#honkerJob(call.pick), "honker")).toBe(
+          model.honkerAck(this.#honkerJob(call.pick), "honker"),
         );
         break;
       case "honkerFail":
-        honker.fail(this.#honkers[call.pick] ?? 0, "honker", "no");
-        model.honkerFail(this.#honkers[call.pick] ?? 0, "honker");
+        honker.fail(this.#honkerJob(call.pick), "honker", "no");
+        model.honkerFail(this.#honkerJob(call.pick), "honker");
         break;
       case "honkerCancel":
         expect(honker.cancel(this.#anId(call.pick))).toBe(model.honkerCancel(this.#anId(call.pick)));
         break;
       case "honkerRetry":
-        honker.retry(this.#honkers[call.pick] ?? 0, "honker", call.delay);
-        model.honkerRetry(this.#honkers[call.pick] ?? 0, "honker", call.delay);
+        honker.retry(this.#honkerJob(call.pick), "honker", call.delay);
+        model.honkerRetry(this.#honkerJob(call.pick), "honker", call.delay);
         break;
     }
+  }
+
+  #honkerJob(pick: number): number {
+    return this.#honkers[pick % this.#honkers.length] ?? 0;
   }
 
   /** A transaction is one handle's. */
@@ -378,7 +385,7 @@ class Run {
     real: (job: Job<number>) => void,
     model: (id: number, holder: string) => boolean,
   ): Held | undefined {
-    const held = this.#held[pick];
+    const held = this.#held[pick % this.#held.length];
     // A call inside a transaction is on the handle that claimed; the other's would wait for it for ever.
     if (held === undefined || (this.#isInside && held.handle !== 0)) return undefined;
     let isHeld = true;
@@ -413,7 +420,7 @@ class Run {
 
 test("random calls of two handles and of honker do what the model does", () => {
   fc.assert(
-    fc.property(fc.array(calls, { maxLength: 40 }), (sequence) => {
+    fc.property(fc.array(calls, { maxLength: 50, size: "max" }), (sequence) => {
       now += 86_400_000;
       for (const table of TABLES) reader.run(`DELETE FROM ${table}`);
       const run = new Run();
@@ -421,4 +428,5 @@ test("random calls of two handles and of honker do what the model does", () => {
     }),
     { numRuns: RUNS },
   );
+  console.log((globalThis as any).ST);
 }, 300_000);

@@ -24,6 +24,8 @@ export interface ModelJob {
   priority: number;
   /** Epoch milliseconds. */
   due: number;
+  /** What we have written last: it stands for the second that honker has. */
+  dueMs: number | null;
   attempts: number;
   readonly maxAttempts: number;
   /** Epoch seconds. */
@@ -89,6 +91,7 @@ export class QueueModel {
       state: parents.size > 0 ? "waiting" : "pending",
       priority,
       due: this.now + delay,
+      dueMs: this.now + delay,
       attempts: 0,
       maxAttempts,
       expiresAt: expiresIn === null ? null : Math.ceil((this.now + expiresIn * 1_000) / 1_000),
@@ -97,7 +100,7 @@ export class QueueModel {
       key,
       parents,
     });
-    this.#buryDependents();
+    if ([...parents.values()].some(({ outcome }) => outcome === "failed")) this.#buryDependents();
     return id;
   }
 
@@ -148,11 +151,9 @@ export class QueueModel {
   retry(id: number, holder: string, delay: number): boolean {
     const job = this.#holds(id, holder);
     if (!job) return false;
-    if (job.attempts >= job.maxAttempts) this.#bury(job);
-    else {
-      Object.assign(job, { state: "pending", holder: null, claimExpiresAt: null, due: this.now + delay });
-    }
-    this.#buryDependents();
+    if (job.attempts >= job.maxAttempts) return this.fail(id, holder);
+    Object.assign(job, { state: "pending", holder: null, claimExpiresAt: null });
+    job.due = job.dueMs = this.now + delay;
     return true;
   }
 
@@ -168,7 +169,7 @@ export class QueueModel {
     const job = this.#holds(id, holder);
     if (!job) return false;
     Object.assign(job, { state: "pending", holder: null, claimExpiresAt: null, attempts: job.attempts - 1 });
-    if (delay > 0) job.due = this.now + delay;
+    if (delay > 0) job.due = job.dueMs = this.now + delay;
     return true;
   }
 
@@ -208,6 +209,7 @@ export class QueueModel {
       ...job,
       state: "pending",
       due: this.now,
+      dueMs: this.now,
       attempts: 0,
       expiresAt: null,
       claimExpiresAt: null,
@@ -230,17 +232,20 @@ export class QueueModel {
   // What honker does.
 
   honkerEnqueue(payload: number): number {
+    const delay = this.seconds * 1_000 - this.now;
     const id = this.enqueue({
       payload,
-      delay: this.seconds * 1_000 - this.now,
+      delay,
       priority: 0,
       maxAttempts: 3,
       expiresIn: null,
       key: null,
       after: [],
       buries: true,
-    });
-    return id as number;
+    }) as number;
+    const job = this.live.get(id);
+    if (job !== undefined) job.dueMs = null;
+    return id;
   }
 
   honkerClaim(worker: string, count: number): number[] {
@@ -275,13 +280,13 @@ export class QueueModel {
     return this.ack(id, worker);
   }
 
-  /** Deletes the job first and buries it then; what was to run after it is buried by us, later. */
+  /** Deletes the job first and buries it then: its key is forgotten, and what was to run after it is buried by us, later. */
   honkerFail(id: number, worker: string): void {
     const job = this.#holds(id, worker);
     if (!job) return;
     this.live.delete(id);
     this.#ended(id);
-    this.dead.set(id, job);
+    this.dead.set(id, { ...job, key: null });
     this.#failed(id);
   }
 
@@ -290,7 +295,9 @@ export class QueueModel {
     if (!job) return;
     if (job.attempts >= job.maxAttempts) this.honkerFail(id, worker);
     else {
-      const due = (this.seconds + delay) * 1_000;
+      // It writes the second; within the second that it was, the millisecond that we have written still counts.
+      const second = this.seconds + delay;
+      const due = job.dueMs !== null && Math.floor(job.dueMs / 1_000) === second ? job.dueMs : second * 1_000;
       Object.assign(job, { state: "pending", holder: null, claimExpiresAt: null, due });
     }
   }
