@@ -227,8 +227,8 @@ class Run {
   }
 }
 
-test("random calls of two handles hold locks, and count against limits, as the model does", () => {
-  fc.assert(
+test("random calls of two handles hold locks, and count against limits, as the model does", async () => {
+  await fc.assert(
     fc.property(fc.array(calls, { maxLength: 50, size: "max" }), (sequence) => {
       now += 86_400_000;
       const run = new Run();

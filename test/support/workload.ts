@@ -81,13 +81,19 @@ export function workload(db: Honkbun, clock: WorkloadClock): Step[] {
         });
       } catch {}
     }),
-    step("claim", () => void (job = one("q"))),
+    step("claim", () => {
+      job = one("q");
+    }),
     step("progress", () => job?.progress({ percent: 50 })),
     step("heartbeat", () => job?.heartbeat("10m")),
     step("retry", () => job?.retry({ error: "not yet" })),
-    step("claim another", () => void (job = one("q"))),
+    step("claim another", () => {
+      job = one("q");
+    }),
     step("snooze", () => job?.snooze("5s")),
-    step("claim a third", () => void (job = one("q"))),
+    step("claim a third", () => {
+      job = one("q");
+    }),
     step("fail", () => job?.fail("never")),
     step("dead.retry", () => queue.dead.retry("all")),
     step("claim several", () => queue.claimBatch(5)),
@@ -101,17 +107,25 @@ export function workload(db: Honkbun, clock: WorkloadClock): Step[] {
     }),
     step("ackBatch", () => queue.ackBatch(jobs)),
     step("enqueue where results are kept", () => keeping.enqueue(1)),
-    step("claim there", () => void (job = one("keeping"))),
+    step("claim there", () => {
+      job = one("keeping");
+    }),
     step("ack with a result", () => job?.ack({ result: 42 })),
     step("enqueue in groups", () => grouped.enqueueMany([1, 2, 3, 4], (_, n) => ({ group: `g${n % 2}` }))),
-    step("claim of a group", () => void (job = one("grouped"))),
+    step("claim of a group", () => {
+      job = one("grouped");
+    }),
     step("ack of a group", () => job?.ack()),
-    step("enqueue a parent", () => void (parent = flows.enqueue("parent"))),
+    step("enqueue a parent", () => {
+      parent = flows.enqueue("parent");
+    }),
     step("enqueue children", () => flows.enqueueMany(["a", "b"], { after: [parent] })),
     step("enqueue one that runs all the same", () =>
       flows.enqueue("c", { after: [parent], ifFailed: "run" }),
     ),
-    step("claim the parent", () => void (job = one("flows"))),
+    step("claim the parent", () => {
+      job = one("flows");
+    }),
     step("bury the parent, and its children", () => job?.fail("no more")),
     step("enqueue for later", () => queue.enqueueMany(["to be changed", "to be cancelled"], { delay: "1h" })),
     step("update", () => queue.update(id("to be changed"), { payload: "changed", priority: 5 })),
@@ -127,7 +141,9 @@ export function workload(db: Honkbun, clock: WorkloadClock): Step[] {
     step("seek", () => events.seek("consumer", 10)),
     step("trim", () => events.trim({ maxCount: 20 })),
     step("notify", () => db.notify("channel", { hello: "world" })),
-    step("take a lock", () => void (lock = db.tryLock("lock", { owner: "me" }))),
+    step("take a lock", () => {
+      lock = db.tryLock("lock", { owner: "me" });
+    }),
     step("release a lock", () => lock?.release()),
     step("ask a fixed window", () => fixed.try()),
     step("ask a token bucket", () => steady.try({ cost: 3 })),
