@@ -30,19 +30,19 @@ export function insertJob(connection: Connection, job: NewJob, onSwept: OnSwept)
 export function insertJobs(connection: Connection, jobs: readonly NewJob[], onSwept: OnSwept): number[] {
   const { chunk, alike, hasTriggers } = connection.use(prepareInsertStatements);
   const ids: number[] = [];
-  const insertRows = (count: number, insert: (rows: readonly NewJob[]) => Changes): void => {
-    const last = Number(insert(jobs.slice(ids.length, ids.length + count)).lastInsertRowid);
+  const inserted = (count: number, { lastInsertRowid }: Changes): void => {
+    const last = Number(lastInsertRowid);
     for (let id = last - count + 1; id <= last; id++) ids.push(id);
   };
   // The rows of one statement get consecutive ids (AUTOINCREMENT), unless a trigger inserts others between.
   if (jobs.length >= CHUNK && jobs.every(({ flow }) => flow === undefined) && hasTriggers.get() === null) {
     while (ids.length + CHUNK <= jobs.length) {
-      const [first, last] = [jobs[ids.length] as NewJob, jobs[ids.length + ALIKE - 1]];
-      // Those that are alike were made one after the other.
-      if (first.terms === last?.terms) {
-        const [queue, , ...others] = first.values;
-        insertRows(ALIKE, (rows) => alike.run(queue, ...others, ...rows.map(({ values }) => values[1])));
-      } else insertRows(CHUNK, (rows) => chunk.run(...rows.flatMap(({ values }) => values)));
+      const many = jobs.slice(ids.length, ids.length + ALIKE);
+      const [{ terms, values }] = many as [NewJob];
+      if (many.length === ALIKE && many.every((job) => job.terms === terms)) {
+        const [queue, , ...others] = values;
+        inserted(ALIKE, alike.run(queue, ...others, ...many.map((job) => job.values[1])));
+      } else inserted(CHUNK, chunk.run(...many.slice(0, CHUNK).flatMap((job) => job.values)));
     }
   }
   for (const job of jobs.slice(ids.length)) ids.push(insertJob(connection, job, onSwept).id);

@@ -25,8 +25,9 @@ export class WalWatcher {
       const watcher = fs.watch(this.#wal, { persistent: false }, (type) => {
         if (watcher !== this.#watcher) return;
         // The name now stands for another file, or none. A watch is on the file, not the name.
-        if (type === "rename" && !this.arm()) this.#onLost();
+        const isLost = type === "rename" && !this.arm();
         this.#onEvent();
+        if (isLost) this.#onLost();
       });
       watcher.on("error", () => {
         if (watcher !== this.#watcher) return;

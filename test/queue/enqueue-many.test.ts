@@ -246,3 +246,45 @@ describe("a trigger of the application's on the jobs' table", () => {
     }
   });
 });
+
+describe("jobs that are enqueued in one moment, some with options of their own and some without", () => {
+  const COUNT = 130;
+  /** The first and the last of each 60 are without options. */
+  const isPlain = (n: number): boolean => n % 60 === 0 || n % 60 === 59;
+
+  test("keep their own, by enqueueMany", () => {
+    using db = database();
+    const queue = db.queue<number>("q");
+    const numbers = Array.from({ length: COUNT }, (_, n) => n);
+    const ids = queue.enqueueMany(numbers, (_, n) =>
+      isPlain(n) ? (undefined as never) : { priority: 7, delay: "1h", maxAttempts: 5 },
+    );
+    for (const n of numbers) {
+      expect(queue.get(ids[n] ?? 0)).toMatchObject({
+        payload: n,
+        priority: isPlain(n) ? 0 : 7,
+        maxAttempts: isPlain(n) ? 3 : 5,
+        state: isPlain(n) ? "ready" : "delayed",
+      });
+    }
+  });
+
+  test("keep their own, and their queue, by enqueueAsync", async () => {
+    using db = database({ file: true });
+    const queues = [db.queue<number>("a"), db.queue<number>("b")];
+    const ids = await Promise.all(
+      Array.from({ length: COUNT }, (_, n) =>
+        isPlain(n)
+          ? queues[0]?.enqueueAsync(n)
+          : queues[1]?.enqueueAsync(n, n % 2 === 0 ? undefined : { priority: 5 }),
+      ),
+    );
+    for (const [n, id] of ids.entries()) {
+      expect(queues[isPlain(n) ? 0 : 1]?.get(id ?? 0)).toMatchObject({
+        payload: n,
+        queue: isPlain(n) ? "a" : "b",
+        priority: isPlain(n) || n % 2 === 0 ? 0 : 5,
+      });
+    }
+  });
+});
