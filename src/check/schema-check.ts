@@ -22,8 +22,9 @@ export function checkSchema(connection: Connection): Finding[] {
     else if (type === "table") {
       const missing = columns.filter((column) => !one.columns.includes(column));
       if (missing.length > 0) findings.push(drift(`the table ${name} lacks ${missing.join(", ")}`));
+      else if (normalized(one.sql) !== normalized(sql) && isOwn(name)) findings.push(changed(type, name));
     } else if (normalized(one.sql) !== normalized(sql) && isOwn(name)) {
-      findings.push(drift(`the ${type} ${name} is not as honkbun made it`));
+      findings.push(changed(type, name));
     }
   }
   for (const [name, { type, table }] of found) {
@@ -35,6 +36,10 @@ export function checkSchema(connection: Connection): Finding[] {
     });
   }
   return findings;
+}
+
+function changed(type: string, name: string): Finding {
+  return drift(`the ${type} ${name} is not as honkbun made it`);
 }
 
 function drift(message: string): Finding {
@@ -64,7 +69,7 @@ function readSchema(connection: Connection): Map<string, SchemaObject> {
       name,
       {
         type,
-        table: tbl_name,
+        table: tbl_name.toLowerCase(), // as it was written
         sql: sql ?? "",
         columns: type === "table" ? columns.all(name).map((column) => column.name) : [],
       },

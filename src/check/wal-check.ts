@@ -4,6 +4,9 @@ import type { Connection } from "../sqlite/connection.ts";
 import { describePinned, inMegabytes, LONG_WAL, readersOf } from "../sqlite/long-wal.ts";
 import type { Finding, WalInfo } from "./finding.ts";
 
+/** Bytes that cannot be checkpointed, beyond which somebody is looked for who keeps them. */
+const PINNED = 16_000_000;
+
 /** Has as much of the WAL brought into the file as can be now, without waiting for anybody, and says what is left, and why. */
 export function checkWal(connection: Connection, path: string): { findings: Finding[]; wal: WalInfo } {
   const page = connection.prepare<{ page_size: number }>("PRAGMA page_size").get()?.page_size ?? 4_096;
@@ -11,7 +14,8 @@ export function checkWal(connection: Connection, path: string): { findings: Find
   const bytes = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
   const pendingBytes = Math.max(log - checkpointed, 0) * page;
   const findings: Finding[] = [];
-  const readers = pendingBytes > 0 ? readersOf(path) : [];
+  // Less than that is what checkpoints leave beside workers that write all the time.
+  const readers = pendingBytes > PINNED ? readersOf(path) : [];
   if (readers.length > 0) {
     findings.push({
       kind: "reader",
@@ -35,11 +39,12 @@ export function checkWal(connection: Connection, path: string): { findings: Find
 
 function lookAtWal(connection: Connection): { readonly log: number; readonly checkpointed: number } {
   for (const mode of ["PASSIVE", "NOOP"]) {
-    const wal = connection
-      .prepare<{ log: number; checkpointed: number }>(`PRAGMA wal_checkpoint(${mode})`)
-      .get();
-    if (wal !== null && wal.log >= 0) return wal;
-    // Somebody else is at it.
+    try {
+      const wal = connection
+        .prepare<{ log: number; checkpointed: number }>(`PRAGMA wal_checkpoint(${mode})`)
+        .get();
+      if (wal !== null && wal.log >= 0) return wal; // else somebody is at it
+    } catch {} // such as a full disk
   }
   return { log: 0, checkpointed: 0 };
 }

@@ -11,7 +11,7 @@ const PAGES = 1_000;
 const EMPTY_FROM = 8 * PAGES;
 /** Where no thread can run, checkpoints stall the event loop: only from so many pages on. */
 const WITHOUT_THREAD = 4 * PAGES;
-/** Bytes; where a file has others this is off by a little. */
+/** Bytes, as most files have it. */
 const PAGE = 4_096;
 /** Milliseconds between two times that it is told that the WAL is too long. */
 const TELL_EVERY = 60_000;
@@ -36,6 +36,8 @@ export class Checkpointer {
   #closed = false;
   #notBefore = 0;
   #asksSqlite: boolean | undefined;
+  /** The latest checkpoint could not get to the end. */
+  #isPinned = false;
   #toldAt = Number.NEGATIVE_INFINITY;
 
   /**
@@ -56,15 +58,20 @@ export class Checkpointer {
       const { log, checkpointed } = this.#wal();
       const backlog = log - checkpointed;
       if (backlog < PAGES && (log < EMPTY_FROM || backlog === 0)) return;
-      if (backlog * PAGE > LONG_WAL && now - this.#toldAt > TELL_EVERY) this.#tell(now, backlog * PAGE);
+      if (this.#isPinned && now - this.#toldAt > TELL_EVERY) this.#tellIfLong(now, backlog);
       if (!this.#failed && this.#request()) return;
-      if (backlog >= WITHOUT_THREAD) this.#connection().use(prepareCheckpointStatements).passive.get();
+      if (backlog < WITHOUT_THREAD) return;
+      const done = this.#connection().use(prepareCheckpointStatements).passive.get();
+      this.#isPinned = done !== null && done.checkpointed < done.log;
     } catch {
       // The commit that we come after is not to fail for this; the next one asks again.
     }
   }
 
-  #tell(now: number, bytes: number): void {
+  #tellIfLong(now: number, backlog: number): void {
+    const { pageSize } = this.#connection().use(prepareCheckpointStatements);
+    const bytes = backlog * (pageSize.get()?.page_size ?? PAGE);
+    if (bytes <= LONG_WAL) return;
     this.#toldAt = now;
     const message = describePinned(bytes, readersOf(this.#path));
     setImmediate(() => {
@@ -121,6 +128,7 @@ export class Checkpointer {
       this.#thread?.terminate();
       return;
     }
+    this.#isPinned = !reachedEnd;
     const pause = reachedEnd ? PAUSE : PINNED_PAUSE;
     this.#notBefore = performance.now() + pause;
     // For what was written meanwhile, perhaps by the last commit for long.
@@ -133,5 +141,6 @@ function prepareCheckpointStatements(connection: Connection) {
     version: connection.prepare<{ version: string }>("SELECT sqlite_version() AS version"),
     wal: connection.prepare<Wal>("PRAGMA wal_checkpoint(NOOP)"),
     passive: connection.prepare<Wal>("PRAGMA wal_checkpoint(PASSIVE)"),
+    pageSize: connection.prepare<{ page_size: number }>("PRAGMA page_size"),
   };
 }

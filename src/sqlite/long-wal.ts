@@ -3,7 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 /** A WAL of so many bytes is longer than checkpoints leave it, unless something keeps them from their end. */
 export const LONG_WAL = 64_000_000;
 /** Where SQLite's readers hold their locks in the `-shm` file: each pins the WAL from where it began. */
-const [FIRST_READER, LAST_READER] = [124, 127];
+const [FIRST_READER, LAST_READER] = [123, 127];
 
 /** Processes that have a read transaction open which began before the latest writes; none where the system does not tell. */
 export function readersOf(path: string): number[] {

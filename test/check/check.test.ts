@@ -1,13 +1,13 @@
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
-import { openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 
 import { type Finding, open } from "../../src/index.ts";
 import { database } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 import { Process } from "../support/process.ts";
-import { workload, WorkloadClock } from "../support/workload.ts";
+import { contents, workload, WorkloadClock } from "../support/workload.ts";
 
 const kinds = (findings: readonly Finding[]): string[] => findings.map(({ kind }) => kind);
 
@@ -27,9 +27,9 @@ describe("check", () => {
   test("changes nothing that is stored", () => {
     using db = database({ file: true });
     db.queue("q").enqueueMany([1, 2, 3]);
-    const before = db.sqlite.query("SELECT * FROM _honker_live").all();
+    const before = contents(db.sqlite.filename);
     db.check();
-    expect(db.sqlite.query("SELECT * FROM _honker_live").all()).toEqual(before);
+    expect(contents(db.sqlite.filename)).toBe(before);
   });
 
   test("may be called inside a transaction, of which it sees nothing", () => {
@@ -47,7 +47,7 @@ describe("check", () => {
     db.sqlite.run("CREATE TRIGGER elsewhere AFTER INSERT ON orders BEGIN SELECT 1; END");
     db.capture.add("orders", { into: { stream: "changes" } });
     expect(db.check().findings).toEqual([]);
-    db.sqlite.run("CREATE TRIGGER _honkbun_mine AFTER INSERT ON _honker_live BEGIN SELECT 1; END");
+    db.sqlite.run("CREATE TRIGGER _honkbun_mine AFTER INSERT ON _HONKER_live BEGIN SELECT 1; END");
     expect(db.check().findings).toMatchObject([
       { kind: "trigger", message: expect.stringContaining("_honkbun_mine on _honker_live") },
     ]);
@@ -59,6 +59,10 @@ describe("check", () => {
     ["DROP VIEW honkbun_jobs", "the view honkbun_jobs is missing"],
     ["DROP TABLE _honkbun_errors", "the table _honkbun_errors is missing"],
     ["ALTER TABLE _honkbun_queues RENAME COLUMN paused TO stopped", "the table _honkbun_queues lacks paused"],
+    [
+      "DROP TABLE _honkbun_unique_windows; CREATE TABLE _honkbun_unique_windows (queue, unique_key, job_id, until)",
+      "the table _honkbun_unique_windows is not as honkbun made it",
+    ],
     [
       "DROP INDEX _honkbun_live_claim; CREATE INDEX _honkbun_live_claim ON _honker_live(queue)",
       "the index _honkbun_live_claim is not as honkbun made it",
@@ -90,12 +94,12 @@ describe("check", () => {
     await using reader = new Process("pinning-reader", folder.file());
     await reader.read();
     const text = "x".repeat(1_000_000);
-    for (let n = 0; n < 5; n++) db.queue("q").enqueue(text);
+    for (let n = 0; n < 20; n++) db.queue("q").enqueue(text);
     const { findings, wal } = db.check();
     expect(findings).toMatchObject([
       { kind: "reader", message: expect.stringContaining(`process ${reader.pid}`) },
     ]);
-    expect(wal?.pendingBytes).toBeGreaterThan(4_000_000);
+    expect(wal?.pendingBytes).toBeGreaterThan(16_000_000);
     for (let n = 0; n < 60; n++) db.queue("q").enqueue(text);
     expect(kinds(db.check().findings)).toEqual(["reader", "wal"]);
     reader.kill();
@@ -126,7 +130,7 @@ describe("check", () => {
     stored.run(null, "processing", 1, null, null, null);
     stored.run(null, "waiting", 0, null, null, null);
     stored.run(null, "blocked", 0, null, "g", 5);
-    stored.run(2n ** 60n, "pending", 0, null, null, null);
+    stored.run(-(2n ** 63n), "pending", 0, null, null, null);
     expect(db.check().findings.map(({ message }) => message)).toEqual([
       "1 of odd were claimed, and the claim has expired",
       "1 of odd wait for others that have ended",
@@ -164,6 +168,57 @@ describe("check", () => {
     expect(db.check().findings).toMatchObject([
       { kind: "clock", message: expect.stringContaining("3600 s ahead of this clock") },
     ]);
+  });
+
+  test("finds nothing in what busy workers leave, nor in one large commit of its own", async () => {
+    using folder = new Folder();
+    await using db = open(folder.file());
+    const errors: unknown[] = [];
+    db.on("error", (event) => errors.push(event));
+    const text = "x".repeat(1_000_000);
+    db.queue("large").enqueueMany(Array.from({ length: 80 }, () => text));
+    await eventually(() => db.check().wal?.pendingBytes === 0, "it is checkpointed");
+    expect(errors).toEqual([]);
+    db.queue("large").clear();
+    db.queue("q").enqueueMany(Array.from({ length: 20_000 }, (_, n) => n));
+    await using worker = db.queue("q").work(() => {});
+    while (db.queue("q").counts().ready > 0) {
+      expect(db.check().findings.filter(({ kind }) => kind !== "wal")).toEqual([]);
+      await Bun.sleep(10);
+    }
+    await worker.stop();
+  }, 30_000);
+
+  test("tells of rows that break a constraint, which is no damage, and of a file whose collations it does not know", () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    db.sqlite.run("CREATE TABLE orders (total INTEGER CHECK (total > 0))");
+    db.sqlite.run("PRAGMA ignore_check_constraints = ON");
+    db.sqlite.run("INSERT INTO orders VALUES (-1)");
+    expect(db.check().findings).toMatchObject([
+      {
+        kind: "integrity",
+        message: "CHECK constraint failed in orders",
+        advice: expect.stringContaining("whole"),
+      },
+    ]);
+    db.sqlite.run("DROP TABLE orders");
+    const script = `import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.create_collation("mine", lambda a, b: (a > b) - (a < b))
+connection.execute("CREATE TABLE names (name TEXT COLLATE mine UNIQUE)")
+connection.execute("INSERT INTO names VALUES ('a'), ('b')")
+connection.commit()`;
+    expect(Bun.spawnSync(["python3", "-c", script, folder.file()]).exitCode).toBe(0);
+    expect(() => db.sqlite.query("PRAGMA integrity_check").get()).toThrow("collation");
+    expect(db.check().findings).toEqual([]);
+  });
+
+  test("throws for a file that is no longer there", () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    rmSync(folder.file());
+    expect(() => db.check()).toThrow(expect.objectContaining({ code: "HONKBUN_FILE_REPLACED" }));
   });
 
   test("tells of a damaged file", async () => {
