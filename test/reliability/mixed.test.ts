@@ -37,12 +37,14 @@ test(
     await using stack = new AsyncDisposableStack();
     const stored = new Set<number>();
     const failures: unknown[] = [];
+    let finishing = 0;
     const start = (): Member => {
       const process = stack.use(new Process("mixed", path));
       const reading = (async () => {
         for (let line = await process.next(); line !== undefined; line = await process.next()) {
           if (typeof line === "number") stored.add(line);
-          else if (line !== "finishing") failures.push(line);
+          else if (line === "finishing") finishing++;
+          else failures.push(line);
         }
       })();
       return { process, reading };
@@ -58,6 +60,8 @@ test(
     }
     for (const { process } of members) process.write("finish");
 
+    // Before, a queue may be empty for a moment only.
+    await eventually(() => finishing === PROCESSES, "nothing is added any more", 60_000);
     using reader = new Database(path);
     const one = (sql: string): number =>
       Object.values(reader.query<Record<string, number>, []>(sql).get() ?? {})[0] ?? Number.NaN;

@@ -44,32 +44,36 @@ async function repeat(act: () => unknown, pause: number): Promise<void> {
 }
 
 let n = 0;
-void repeat(() => tell(queue.enqueue({ n: n++ })), 5);
-void repeat(async () => {
-  for (const id of await Promise.all(Array.from({ length: 5 }, () => queue.enqueueAsync({ n: n++ }))))
-    tell(id);
-}, 10);
-void repeat(() => stream.publish(n++ % 10), 5);
-void repeat(async () => {
-  try {
-    await db.withLock(
-      "counter",
-      async (lock) => {
-        const before = db.sqlite.query<{ value: number }, []>("SELECT value FROM counter").get()?.value ?? 0;
-        await Bun.sleep(Math.random());
-        db.transaction((tx) => {
-          lock.guard();
-          tx.run("UPDATE counter SET value = ?", [before + 1]);
-          tx.run("INSERT INTO increments DEFAULT VALUES");
-        });
-      },
-      { ttl: "5s", timeout: "10s" },
-    );
-  } catch (error) {
-    if (!(error instanceof LockLostError || error instanceof WaitTimeoutError)) throw error;
-  }
-}, 5);
-await answer(() => {
+const producing = [
+  repeat(() => tell(queue.enqueue({ n: n++ })), 5),
+  repeat(async () => {
+    for (const id of await Promise.all(Array.from({ length: 5 }, () => queue.enqueueAsync({ n: n++ }))))
+      tell(id);
+  }, 10),
+  repeat(() => stream.publish(n++ % 10), 5),
+  repeat(async () => {
+    try {
+      await db.withLock(
+        "counter",
+        async (lock) => {
+          const before =
+            db.sqlite.query<{ value: number }, []>("SELECT value FROM counter").get()?.value ?? 0;
+          await Bun.sleep(Math.random());
+          db.transaction((tx) => {
+            lock.guard();
+            tx.run("UPDATE counter SET value = ?", [before + 1]);
+            tx.run("INSERT INTO increments DEFAULT VALUES");
+          });
+        },
+        { ttl: "5s", timeout: "10s" },
+      );
+    } catch (error) {
+      if (!(error instanceof LockLostError || error instanceof WaitTimeoutError)) throw error;
+    }
+  }, 5),
+];
+await answer(async () => {
   isOver = true;
+  await Promise.all(producing);
   return "finishing";
 });
