@@ -1,5 +1,5 @@
 export type { Change } from "./capture/capture.ts";
-export type { CheckReport, Finding, WalInfo } from "./check/finding.ts";
+export type { CheckReport, Finding } from "./check/finding.ts";
 export type { Clock } from "./clock.ts";
 export { type Honkbun, open, type OpenOptions } from "./database.ts";
 export type { Duration, Instant } from "./duration.ts";

@@ -55,7 +55,7 @@ interface SchemaObject {
   readonly type: SchemaRow["type"];
   readonly table: string;
   readonly sql: string;
-  /** Of tables. */
+  /** Of honkbun's and honker's tables. */
   readonly columns: readonly string[];
 }
 
@@ -71,7 +71,11 @@ function readSchema(connection: Connection): Map<string, SchemaObject> {
         type,
         table: tbl_name.toLowerCase(), // as it was written
         sql: sql ?? "",
-        columns: type === "table" ? columns.all(name).map((column) => column.name) : [],
+        // Of others it may not be possible to tell: virtual tables, whose module is not loaded here.
+        columns:
+          type === "table" && /^_honk(er|bun)_/.test(name)
+            ? columns.all(name).map((column) => column.name)
+            : [],
       },
     ]),
   );

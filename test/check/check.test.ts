@@ -214,6 +214,20 @@ connection.commit()`;
     expect(db.check().findings).toEqual([]);
   });
 
+  test("passes over virtual tables of the application's whose module is not there", () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    const script = `import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA writable_schema = ON")
+connection.execute("INSERT INTO sqlite_schema VALUES ('table', 'odd', 'odd', 0, 'CREATE VIRTUAL TABLE odd USING nobody_has_this(x)')")
+connection.commit()`;
+    expect(Bun.spawnSync(["python3", "-c", script, folder.file()]).exitCode).toBe(0);
+    using other = open(folder.file());
+    expect(other.check().findings).toEqual([]);
+    expect(db.check().findings).toEqual([]);
+  });
+
   test("throws for a file that is no longer there", () => {
     using folder = new Folder();
     using db = open(folder.file());
