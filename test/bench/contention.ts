@@ -15,8 +15,8 @@ const WARM_UP = scaled(2_500, 100);
 const PROCESSES = [1, 2, 4, 8];
 const MOST = Math.max(...PROCESSES);
 const CONCURRENCY = 10;
-/** What handlers do, and how many jobs there are for that. */
-const WORK = { run: scaled(900_000, 20_000), "run and enqueue": 2_000 };
+/** What handlers do, and how many jobs there are for that: enough to last until the end, however small the scale. */
+const WORK = { run: scaled(900_000, 100_000), "run and enqueue": 2_000 };
 /** Milliseconds between two calls of the process beside the others. */
 const GAP = 5;
 

@@ -25,7 +25,7 @@ const bars = [
   "| --- | --- | --- | --- |",
   ...Object.entries(verdicts).flatMap(([name, all]) =>
     all.map(({ what, value, rule, target, met }) => {
-      const found = Number(value.toPrecision(3)).toLocaleString("en");
+      const found = value === null ? "nothing" : Number(value.toPrecision(3)).toLocaleString("en");
       return `| ${name} | ${what} | ${met ? found : `**${found}**`} | ${rule} ${target} |`;
     }),
   ),

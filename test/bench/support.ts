@@ -59,13 +59,15 @@ export function verdict(what: string, value: number, rule: "at least" | "at most
   const met = rule === "at least" ? value >= target : value <= target;
   console.log(`${met ? "met   " : "MISSED"} ${what}: ${value.toPrecision(3)}, target ${rule} ${target}`);
   const path = Bun.env.BENCH_VERDICTS;
-  if (path !== undefined) appendFileSync(path, `${JSON.stringify({ what, value, rule, target, met })}\n`);
+  const found: Verdict = { what, value: Number.isFinite(value) ? value : null, rule, target, met };
+  if (path !== undefined) appendFileSync(path, `${JSON.stringify(found)}\n`);
 }
 
 /** What a benchmark has found, beside what is asked for. */
 export interface Verdict {
   readonly what: string;
-  readonly value: number;
+  /** `null` where the benchmark could not tell, as with sizes that are too small. */
+  readonly value: number | null;
   readonly rule: "at least" | "at most";
   readonly target: number;
   readonly met: boolean;
