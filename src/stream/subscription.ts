@@ -76,7 +76,9 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     if (isCaughtUp) this.#handled = Math.max(this.#handled, this.#position);
     const saving = this.#flush(); // it is idle
     const result = super.next();
-    return this.isEnded ? saving.then(() => result) : result;
+    if (!this.isEnded) return result;
+    result.catch(() => {}); // the caller hears of it once that is saved
+    return saving.then(() => result);
   }
 
   override async return(): Promise<IteratorResult<StreamEvent<E>>> {

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 
 import { z } from "zod";
@@ -347,6 +348,23 @@ describe("a consumer", () => {
     expect(await take(stream.subscribe({ from: new Date(0) }), 1)).toEqual([7]);
     expect(await take(stream.subscribe(), 1)).toEqual([7]);
     expect(await take(stream.subscribe({ consumer: "new" }), 1)).toEqual([7]);
+  });
+
+  test("is told once what it has handled is saved, however long that takes", async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    using other = new Database(folder.file());
+    const stream = db.stream<number>("t");
+    stream.publish(1);
+    const source = stream.subscribe({ consumer: "c" });
+    expect(await take(source, 1)).toEqual([1]);
+    stream.publish(2);
+    stream.trim({ maxCount: 0 }, { pastConsumers: true });
+    other.run("BEGIN IMMEDIATE");
+    const failed = source.next().catch((error: unknown) => [error, saved(db, "c")]);
+    await Bun.sleep(20); // what rejects and nobody listens to would end the process meanwhile
+    other.run("COMMIT");
+    expect(await failed).toEqual([expect.any(OffsetTrimmedError), 1]);
   });
 
   test("registers itself, so that what it has yet to read is not trimmed", async () => {
