@@ -113,6 +113,6 @@ function dueOf(row: ScheduleRow, timing: Timing, now: number, seenSince: number)
   if (first >= seenSince || row.missed === 0) return { boundaries: seen, next };
   // One run makes up for all, and one that was seen does so as well.
   if (row.missed < 0 && seen.length > 0) return { boundaries: seen, next };
-  const missed = lastBefore(timing, first, Math.min(seenSince, now + 1), Math.abs(row.missed));
+  const missed = lastBefore(timing, first, seenSince, Math.abs(row.missed));
   return { boundaries: [...missed, ...seen], next };
 }

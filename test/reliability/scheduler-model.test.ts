@@ -62,7 +62,13 @@ interface Definition {
 type Call =
   | { readonly call: "add"; readonly handle: number; readonly name: string; readonly definition: Definition }
   | {
-      readonly call: "addAgain" | "pause" | "resume" | "remove" | "trigger";
+      readonly call: "addAgain";
+      readonly handle: number;
+      readonly name: string;
+      readonly isEnabled: boolean | null;
+    }
+  | {
+      readonly call: "pause" | "resume" | "remove" | "trigger";
       readonly handle: number;
       readonly name: string;
     }
@@ -96,15 +102,18 @@ const single: fc.Arbitrary<Call> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
-      call: fc.constantFrom(
-        "addAgain" as const,
-        "pause" as const,
-        "resume" as const,
-        "remove" as const,
-        "trigger" as const,
-      ),
+      call: fc.constantFrom("pause" as const, "resume" as const, "remove" as const, "trigger" as const),
       handle,
       name: fc.constantFrom(...NAMES, HONKERS),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      call: fc.constant("addAgain" as const),
+      handle,
+      name,
+      isEnabled: fc.constantFrom(null, null, true, false),
     }),
   },
   {
@@ -251,7 +260,7 @@ class Run {
       case "addAgain": {
         const before = this.#schedules.get(call.name);
         if (before === undefined) break;
-        const definition = { ...before.definition, isEnabled: null };
+        const definition = { ...before.definition, isEnabled: call.isEnabled };
         this.#add(db, call.name, definition, before.startAt, before.endAt);
         break;
       }
