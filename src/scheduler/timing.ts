@@ -61,7 +61,7 @@ export function everyTiming(every: number, anchor: number): Timing {
   };
 }
 
-/** Up to `count` of the last boundaries from `first`, which is one, on and before `end`; in order. */
+/** Up to `count` of the last boundaries before `end`, in order; `first`, which is one, is the earliest. */
 export function lastBefore(timing: Timing, first: number, end: number, count: number): number[] {
   // Backwards in ever longer steps: there may be millions.
   for (let back = 60_000; ; back *= 4) {
