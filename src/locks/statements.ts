@@ -130,7 +130,7 @@ export function prepareLockStatements(connection: Connection): LockStatements {
       "SELECT name, owner, ttl FROM _honkbun_lock_waiters WHERE name = ?1 ORDER BY seq LIMIT 1",
     ),
     list: connection.prepare(
-      "SELECT name, owner, expires_at, token FROM _honker_locks WHERE expires_at > ?1 ORDER BY name",
+      "SELECT name, CAST(owner AS TEXT) AS owner, expires_at, token FROM _honker_locks WHERE expires_at > ?1 ORDER BY name",
     ),
     lastToken: connection.prepare("SELECT last FROM _honkbun_lock_tokens"),
     heldBy: connection.prepare(
