@@ -148,7 +148,8 @@ const ALL_TIME = Number.MAX_SAFE_INTEGER;
 /** A JSON array of ids, or null for all. */
 function readWhich(call: string, which: "all" | readonly number[]): string | null {
   if (which === "all") return null;
-  if (Array.isArray(which) && which.every((id) => Number.isSafeInteger(id))) return JSON.stringify(which);
+  if (Array.isArray(which) && [...which].every((id) => Number.isSafeInteger(id)))
+    return JSON.stringify(which);
   throw new TypeError(`${call}: which must be "all" or an array of ids, got ${show(which)}`);
 }
 

@@ -107,7 +107,7 @@ function readUnique(options: FlowOptions, now: number, call: string): UniqueTerm
 }
 
 function readAfter(after: readonly number[], call: string): readonly number[] {
-  if (!Array.isArray(after) || !after.every((id) => Number.isSafeInteger(id))) {
+  if (!Array.isArray(after) || ![...after].every((id) => Number.isSafeInteger(id))) {
     throw new TypeError(`${call}: after must be an array of job ids, got ${show(after)}`);
   }
   return [...new Set(after)];

@@ -131,7 +131,7 @@ export class Queue<In, Out = In, R = unknown> {
       );
     }
     return Promise.try(() => {
-      if (options !== undefined && "tx" in options) {
+      if (typeof options === "object" && options !== null && "tx" in options) {
         throw new TypeError("enqueueAsync: tx is not taken: it never joins a transaction; call enqueue");
       }
       return insertion.insert(this.#newJob(payload, options, "enqueueAsync"));
@@ -212,7 +212,7 @@ export class Queue<In, Out = In, R = unknown> {
    */
   ackBatch(jobs: readonly Job<Out, R>[], options?: TxOption): number {
     assertKnown("ackBatch", options, TX);
-    if (!Array.isArray(jobs) || !jobs.every((job) => job instanceof Job)) {
+    if (!Array.isArray(jobs) || ![...jobs].every((job) => job instanceof Job)) {
       throw new TypeError(`ackBatch: jobs must be an array of jobs, got ${show(jobs)}`);
     }
     return jobs.length === 0 ? 0 : Job.ackAll(this.#jobs, jobs, options?.tx);

@@ -2,7 +2,7 @@ import { toUnixSeconds } from "../clock.ts";
 import { show } from "../duration.ts";
 import { assertName, readPage } from "../options.ts";
 import { deserialize, messageOf, readStored, type Schema } from "../payload.ts";
-import { type Backoff, backoff } from "../queue/backoff.ts";
+import type { Backoff } from "../queue/backoff.ts";
 import { buryJobs, recordError } from "../queue/burial.ts";
 import { type Claimed, Claiming, type Read } from "../queue/claiming.ts";
 import { readMaxAttempts } from "../queue/enqueue-options.ts";
@@ -93,7 +93,7 @@ export class StreamGroup<E> {
       ...(maxDeliveries === undefined
         ? {}
         : { maxAttempts: readMaxAttempts(maxDeliveries, "group.work: maxDeliveries") }),
-      ...(wait === undefined ? {} : { backoff: backoff.parse(wait) }),
+      backoff: wait,
     });
     const work = readWorkOptions(rest);
     const { pool } = this.#context;
@@ -165,7 +165,7 @@ export class StreamGroup<E> {
 
   #idsOf(call: string, which: "all" | readonly number[]): "all" | readonly number[] {
     if (which === "all") return which;
-    if (!Array.isArray(which) || !which.every((offset) => Number.isSafeInteger(offset))) {
+    if (!Array.isArray(which) || ![...which].every((offset) => Number.isSafeInteger(offset))) {
       throw new TypeError(`${call}: which must be "all" or an array of offsets, got ${show(which)}`);
     }
     return this.#context.pool
