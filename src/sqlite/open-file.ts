@@ -13,8 +13,9 @@ const MEMORY = ":memory:";
  */
 export function openFile(file: string): Database {
   if (file === MEMORY) return new Database(MEMORY);
-  // SQLite would take an empty string for a temporary database, and a null byte for the end of the path.
-  if (file === "" || file.includes("\0")) {
+  // SQLite would take an empty string for a temporary database, a null byte for the end of the path, and half a surrogate
+  // pair for another character.
+  if (file === "" || file.includes("\0") || !file.isWellFormed()) {
     throw new TypeError(`open: file must be a path or ":memory:", got ${JSON.stringify(file)}`);
   }
   if (file.startsWith("file:")) {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 
-import { readOptions, type Retention, retention, signal } from "../options.ts";
+import { show } from "../duration.ts";
+import { assertName, readOptions, type Retention, retention, signal } from "../options.ts";
 import type { Schema } from "../payload.ts";
 import { standardSchema } from "../queue/queue-options.ts";
 import type { SignalOption } from "../signal.ts";
@@ -71,6 +72,10 @@ export function readProcessOptions(options: ProcessOptions | undefined): Process
 /** @throws TypeError, RangeError */
 export function readSubscribeOptions(options: SubscribeOptions | undefined): SubscribeOptions {
   const read = readOptions("subscribe", SUBSCRIBE_OPTIONS, options);
+  if (read.consumer !== undefined) assertName(read.consumer, "subscribe: consumer");
+  if (read.key?.isWellFormed() === false) {
+    throw new TypeError(`subscribe: key must be well-formed Unicode, got ${show(read.key)}`);
+  }
   if (read.from !== undefined && read.from !== "saved") assertPosition(read.from, "subscribe: from");
   return read;
 }
