@@ -108,7 +108,7 @@ function closedHandle(): Database {
 }
 
 const folder = new Folder();
-let now = Date.UTC(2026, 0, 1);
+const now = Date.UTC(2026, 0, 1);
 const db = open(folder.file(), { clock: () => now, wake: { safetyInterval: false } });
 const errors: unknown[] = [];
 db.on("error", ({ error }) => void errors.push(error));
