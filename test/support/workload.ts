@@ -189,7 +189,7 @@ export function contents(path: string): string {
   return tables
     .map(({ name }) => {
       const hidden = new Set([IDENTITIES, TIMES, PLACES].flatMap((columns) => columns[name] ?? []));
-      const rows = database.query<Record<string, unknown>, []>(`SELECT * FROM "${name}" ORDER BY 1, 2`).all();
+      const rows = database.query<Record<string, unknown>, []>(`SELECT * FROM "${name}"`).all();
       const shown = rows.map((row) => {
         const cells = Object.entries(row).filter(([column]) => !hidden.has(column));
         return JSON.stringify(Object.fromEntries(cells));

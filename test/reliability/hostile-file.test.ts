@@ -1,0 +1,279 @@
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+
+import * as fc from "fast-check";
+
+import { OpenError } from "../../src/errors.ts";
+import { type Honkbun, HonkbunError, open } from "../../src/index.ts";
+import { Folder } from "../support/folder.ts";
+import { Process } from "../support/process.ts";
+import { contents, workload, WorkloadClock } from "../support/workload.ts";
+
+// Files that somebody else has prepared: what is in them refuses to be opened with a clear error, or does no harm.
+const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 150);
+
+/** A file in which this SQL was run; `isOurs`: after honkbun had made its tables. */
+function prepare(folder: Folder, sql: string, isOurs = false): string {
+  if (isOurs) open(folder.file()).close();
+  using db = new Database(folder.file(), { create: true });
+  db.run(sql);
+  return folder.file();
+}
+
+const options = { busyTimeout: "500ms", wake: { safetyInterval: false } } as const;
+
+/** Something of each module. */
+function useEach(db: Honkbun): void {
+  const queue = db.queue<unknown>("q");
+  queue.enqueue({ n: 1 });
+  expect(queue.claimBatch(2).map((job) => [job.payload, job.ack()])).toEqual([[{ n: 1 }, undefined]]);
+  queue.enqueueMany(["first", "second"], { group: "g" });
+  for (const payload of ["first", "second"]) {
+    const [job, ...others] = queue.claimBatch(2);
+    expect([job?.payload, others]).toEqual([payload, []]);
+    job?.ack();
+  }
+  const key = { uniqueKey: "k" };
+  expect([queue.tryEnqueue(1, key).created, queue.tryEnqueue(1, key).created]).toEqual([true, false]);
+  queue.claimBatch(1)[0]?.fail("no");
+  expect(queue.counts()).toMatchObject({ ready: 0, dead: 1 });
+  db.stream("s").publish("event");
+  expect(db.stream("s").last()?.payload).toBe("event");
+  db.notify("c", 1);
+  db.tryLock("lock")?.release();
+  expect(db.rateLimit("fixed", { limit: 1, per: "1h" }).try().allowed).toBe(true);
+  expect(db.rateLimit("bucket", { limit: 1, per: "1h", algorithm: "token-bucket" }).try().allowed).toBe(true);
+  db.scheduler.add("hourly", { every: "1h", queue: "scheduled" });
+  db.scheduler.trigger("hourly");
+}
+
+const LIVE = `id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT, payload TEXT, state TEXT NOT NULL DEFAULT 'pending',
+  priority INTEGER NOT NULL DEFAULT 0, run_at INTEGER NOT NULL DEFAULT 0, worker_id TEXT, claim_expires_at INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 3, created_at INTEGER NOT NULL DEFAULT 0,
+  expires_at INTEGER`;
+const MIGRATIONS = "CREATE TABLE _honkbun_migrations (version, applied_at)";
+
+/** Things under honkbun's and honker's names that are not theirs. */
+const IMPOSTORS: Readonly<Record<string, string>> = {
+  "a view as _honker_live":
+    "CREATE TABLE x (id, queue, payload); CREATE VIEW _honker_live AS SELECT * FROM x",
+  "a full-text table as _honker_live": "CREATE VIRTUAL TABLE _honker_live USING fts5(queue, payload)",
+  "an R-tree as _honker_live": "CREATE VIRTUAL TABLE _honker_live USING rtree(id, a, b)",
+  "a _honker_live without most columns":
+    "CREATE TABLE _honker_live (id INTEGER PRIMARY KEY, queue TEXT, payload TEXT)",
+  "a _HONKER_LIVE without most columns":
+    "CREATE TABLE _HONKER_LIVE (id INTEGER PRIMARY KEY, queue TEXT, payload TEXT)",
+  "a _honker_live that gives ids again": `CREATE TABLE _honker_live (${LIVE.replace("AUTOINCREMENT", "")})`,
+  "a shadow table of full text like ours":
+    "CREATE VIRTUAL TABLE _honkbun USING fts5(a); CREATE TABLE x (a); INSERT INTO _honkbun VALUES ('text')",
+  "a _honkbun_queues of other columns": "CREATE TABLE _honkbun_queues (foo)",
+  "a view as _honkbun_queues": "CREATE VIEW _honkbun_queues AS SELECT 1 AS name",
+  "a _honkbun_errors of other columns": "CREATE TABLE _honkbun_errors (unexpected INTEGER)",
+  "a _honkbun_migrations of other columns": "CREATE TABLE _honkbun_migrations (foo)",
+  "a view as _honkbun_migrations": "CREATE VIEW _honkbun_migrations AS SELECT 1 AS version",
+  "an empty _honkbun_migrations": MIGRATIONS,
+  "a version in words": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES ('many', 1)`,
+  "a version as BLOB": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES (x'ff', 1)`,
+  "a negative version": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES (-5, 1)`,
+  "a fractional version": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES (2.5, 1)`,
+  "a version that no number holds": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES (9223372036854775807, 1)`,
+  "a version, but no tables": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES (4, 1)`,
+  "an older version, but no tables": `${MIGRATIONS}; INSERT INTO _honkbun_migrations VALUES (2, 1)`,
+  "migrations that are refused": `${MIGRATIONS};
+    CREATE TRIGGER t AFTER INSERT ON _honkbun_migrations BEGIN SELECT RAISE(ABORT, 'no'); END`,
+  "an index of ours on another table": "CREATE TABLE x (a); CREATE INDEX _honkbun_live_claim ON x(a)",
+  "the index of unique keys on another table":
+    "CREATE TABLE x (a); CREATE INDEX _honkbun_live_unique ON x(a)",
+  "a view like ours": "CREATE VIEW honkbun_jobs AS SELECT 1",
+  "a table like a view of ours": "CREATE TABLE honkbun_queues (a)",
+  "a trigger of ours on another table":
+    "CREATE TABLE x (a); CREATE TRIGGER _honkbun_live_ended AFTER DELETE ON x BEGIN SELECT 1; END",
+  "a count of ids in words":
+    "CREATE TABLE x (id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO sqlite_sequence VALUES ('_honker_live', 'many')",
+  "a count of ids that no number holds":
+    "CREATE TABLE x (id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO sqlite_sequence VALUES ('_honker_live', 9007199254740992)",
+  "statistics that are nonsense": `CREATE TABLE x (a); CREATE INDEX xi ON x(a); ANALYZE; DELETE FROM sqlite_stat1;
+    INSERT INTO sqlite_stat1 VALUES ('_honker_live', '_honkbun_live_claim', 'nonsense'),
+      ('_honker_live', '_honkbun_live_claim', '1 -1 99999999999999999999'), (NULL, x'ff', NULL)`,
+  "a view of a table that is not there": "CREATE VIEW v AS SELECT * FROM missing",
+  "a trigger that names what is not there":
+    "CREATE TABLE x (a); CREATE TRIGGER t AFTER INSERT ON x BEGIN SELECT missing FROM nowhere; END",
+};
+
+describe("a file with", () => {
+  test.each(Object.entries(IMPOSTORS))("%s is refused as it is, or does no harm", (_, sql) => {
+    using folder = new Folder();
+    const path = prepare(folder, sql);
+    const before = contents(path);
+    let db: Honkbun;
+    try {
+      db = open(path, options);
+    } catch (error) {
+      expect(error).toBeInstanceOf(OpenError);
+      expect((error as Error).message).toContain(path);
+      expect(contents(path)).toBe(before);
+      return;
+    }
+    try {
+      useEach(db);
+    } finally {
+      db.close();
+    }
+  });
+
+  test.each([
+    "DROP TABLE _honkbun_handles",
+    "DROP VIEW honkbun_jobs; DROP VIEW honkbun_queues; DROP TABLE _honker_notifications",
+    "ALTER TABLE _honkbun_errors RENAME COLUMN stack TO trace",
+  ])("tables of ours, and then %s, is refused", (sql) => {
+    using folder = new Folder();
+    expect(() => open(prepare(folder, sql, true), options).close()).toThrow(OpenError);
+  });
+
+  test.each([
+    ["a trigger of ours dropped", "DROP TRIGGER _honkbun_live_ended"],
+    ["an index of ours dropped", "DROP INDEX _honkbun_live_unique"],
+    [
+      "a trigger of somebody's",
+      "CREATE TRIGGER t AFTER INSERT ON _honker_live BEGIN DELETE FROM _honker_live; END",
+    ],
+    [
+      "a trigger of ours with another body",
+      "DROP TRIGGER _honkbun_live_ended; CREATE TRIGGER _honkbun_live_ended AFTER DELETE ON _honker_live BEGIN SELECT 1; END",
+    ],
+    ["a view of ours with another body", "DROP VIEW honkbun_dead; CREATE VIEW honkbun_dead AS SELECT 1"],
+  ])("%s is opened, and check() tells of it", (_, sql) => {
+    using folder = new Folder();
+    using db = open(prepare(folder, sql, true), options);
+    expect(db.check().findings.map(({ kind }) => kind)).toContain(
+      sql.startsWith("CREATE TRIGGER") ? "trigger" : "schema",
+    );
+  });
+});
+
+const FORMATS: Readonly<Record<string, string>> = {
+  "pages of 512 bytes": "PRAGMA page_size = 512",
+  "pages of 64 KB": "PRAGMA page_size = 65536",
+  "text in UTF-16": "PRAGMA encoding = 'UTF-16le'",
+  "text in UTF-16, big-endian": "PRAGMA encoding = 'UTF-16be'",
+  "full auto_vacuum": "PRAGMA auto_vacuum = FULL",
+  "incremental auto_vacuum": "PRAGMA auto_vacuum = INCREMENTAL",
+  "an application_id and a user_version": "PRAGMA application_id = 123; PRAGMA user_version = -1",
+};
+
+test("a file of another format stores the same, and keeps its format", async () => {
+  const run = async (sql: string): Promise<unknown[]> => {
+    using folder = new Folder();
+    const clock = new WorkloadClock();
+    using db = open(prepare(folder, `${sql}; CREATE TABLE x (a)`), { clock: clock.read });
+    for (const step of workload(db, clock)) await step.run();
+    const settings = ["page_size", "encoding", "auto_vacuum", "application_id", "user_version"];
+    const format = settings.map((name) => db.sqlite.query(`PRAGMA ${name}`).values()[0]?.[0]);
+    return [contents(folder.file()), format];
+  };
+  const [expected, usual] = await run("");
+  for (const [what, sql] of Object.entries(FORMATS)) {
+    const [stored, format] = await run(sql);
+    expect([what, stored]).toEqual([what, expected]);
+    expect(format).not.toEqual(usual);
+  }
+}, 30_000);
+
+test("a damaged first page is refused by an error of the library's, or does no harm", () => {
+  using folder = new Folder();
+  const path = prepare(folder, "INSERT INTO _honker_live (queue, payload) VALUES ('q', '1')", true);
+  using copy = new Database(path);
+  copy.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  const whole = readFileSync(path);
+  const flips = fc.array(fc.tuple(fc.nat({ max: 4_095 }), fc.integer({ min: 1, max: 255 })), {
+    minLength: 1,
+    maxLength: 4,
+  });
+  let runs = 0;
+  void fc.assert(
+    fc.property(flips, (changes) => {
+      const bytes = Buffer.from(whole);
+      for (const [at, change] of changes) bytes[at] = (bytes[at] ?? 0) ^ change;
+      const damaged = folder.file(`${runs++}.db`);
+      writeFileSync(damaged, bytes);
+      try {
+        using db = open(damaged, options);
+        try {
+          db.queue("q").claimBatch(1)[0]?.ack();
+          db.check();
+        } catch {} // SQLite tells of damage where it finds it
+      } catch (error) {
+        expect(error).toBeInstanceOf(HonkbunError);
+      }
+    }),
+    { numRuns: RUNS },
+  );
+}, 600_000);
+
+describe("a trigger that ignores", () => {
+  const ignoring = (event: string): string =>
+    `CREATE TRIGGER t BEFORE ${event} BEGIN SELECT RAISE(IGNORE); END`;
+
+  const sends: Record<string, [string, (db: Honkbun) => unknown]> = {
+    enqueue: ["_honker_live", (db) => db.queue("q").enqueue(1)],
+    enqueueMany: ["_honker_live", (db) => db.queue("q").enqueueMany([1, 2])],
+    "enqueue to a group": ["_honker_live", (db) => db.queue("q").enqueue(1, { group: "g" })],
+    "enqueue with a key": ["_honker_live", (db) => db.queue("q").enqueue(1, { uniqueKey: "k" })],
+    publish: ["_honker_stream", (db) => db.stream("s").publish(1)],
+    notify: ["_honker_notifications", (db) => db.notify("c", 1)],
+  };
+  test.each(Object.entries(sends))("what is sent has the sender told: %s", (_, [table, send]) => {
+    using folder = new Folder();
+    using db = open(prepare(folder, ignoring(`INSERT ON ${table}`), true), options);
+    let error: unknown;
+    try {
+      send(db);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(HonkbunError);
+  });
+
+  test("claims does not have a worker try again without pause", async () => {
+    using folder = new Folder();
+    using db = open(prepare(folder, ignoring("UPDATE ON _honker_live"), true), options);
+    db.queue("q").enqueue(1);
+    const worker = db.queue("q").work(() => {});
+    const before = process.cpuUsage();
+    await Bun.sleep(500);
+    const { user } = process.cpuUsage(before);
+    await worker.stop({ timeout: 0 });
+    expect(user / 1_000).toBeLessThan(250);
+  });
+
+  test("deletions has no call go on for ever", async () => {
+    using folder = new Folder();
+    prepare(folder, ignoring("DELETE ON _honker_live"), true);
+    await using claimer = new Process("undeleted-claimer", folder.file());
+    expect(await Promise.race([claimer.read(), Bun.sleep(5_000)])).toBe("returned");
+  }, 20_000);
+});
+
+test.each([
+  ["CREATE TEMP TABLE _honker_live AS SELECT * FROM main._honker_live"],
+  ["CREATE TEMP VIEW _honker_live AS SELECT 1 AS id"],
+])("a handle that hides a table of ours by a temporary one is refused, or stores in the file: %s", (sql) => {
+  using folder = new Folder();
+  open(folder.file()).close();
+  using handle = new Database(folder.file());
+  handle.run(sql);
+  let db: Honkbun;
+  try {
+    db = open(handle, options);
+  } catch (error) {
+    expect(error).toBeInstanceOf(HonkbunError);
+    return;
+  }
+  try {
+    db.queue("q").enqueue(1);
+    expect(handle.query("SELECT count(*) AS n FROM main._honker_live").get()).toEqual({ n: 1 });
+  } finally {
+    db.close();
+  }
+});
