@@ -1,3 +1,4 @@
+import { show } from "../duration.ts";
 import { OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 import type { Connection } from "./connection.ts";
@@ -80,6 +81,9 @@ export function migrate(connection: Connection, path: string, wait: LockWait, no
 export function readVersion(connection: Connection, path: string, wait: LockWait): number {
   // Even a read finds the file locked while another process changes its journal mode or recovers its WAL.
   const version = wait.run(() => storedVersion(connection));
+  if (!Number.isInteger(version) || version < 0) {
+    throw new OpenError("DAMAGED", path, `open: ${path} has ${show(version)} for a schema version`);
+  }
   if (version > SCHEMA_VERSION) {
     throw new OpenError(
       "NEWER_VERSION",
