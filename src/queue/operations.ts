@@ -75,9 +75,9 @@ function inClaimOrder(a: LiveRow, b: LiveRow): number {
  * expired ones, are buried. Takes some milliseconds at most; false when there is more.
  */
 export function sweepQueue(connection: Connection, queue: string, now: number, onSwept: OnSwept): boolean {
+  buryUnsafe(connection, queue, now); // first: below, jobs are moved by their ids, and these would be found again and again
   const end = performance.now() + SWEEP_TIME;
   while (sweepPortion(connection, queue, now, onSwept)) if (performance.now() >= end) return false;
-  buryUnsafe(connection, queue, now);
   return true;
 }
 
