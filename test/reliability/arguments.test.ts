@@ -148,7 +148,7 @@ function claimed(): Job<Any, Any> {
 
 /** Prepares a call with a value, under what the errors must name: the call, and the argument. */
 const CALLS: Readonly<Record<string, (value: Any) => () => unknown>> = {
-  "open: file": (v) => () => open(typeof v === "string" && v !== "" ? folder.file(v) : v),
+  "open: file": (v) => () => open(typeof v === "string" && v !== "" ? `${folder.path}/${v}` : v),
   "open: options": (v) => () => open(":memory:", v),
   "open: synchronous": (v) => () => open(":memory:", { synchronous: v }),
   "open: busyTimeout": (v) => () => open(":memory:", { busyTimeout: v }),
@@ -347,7 +347,7 @@ const CALLS: Readonly<Record<string, (value: Any) => () => unknown>> = {
   "enqueue: input": (v) => () => task.enqueue(v),
   "enqueue: options ": (v) => () => task.enqueue(undefined, v),
   "enqueueMany: inputs": (v) => () => task.enqueueMany(typeof v === "string" ? v.slice(0, 9) : v),
-  "task.job: id": (v) => () => task.job(v),
+  "get: id ": (v) => () => task.job(v).get(),
   "work: options ": (v) => () => db.work(v),
   "work: scheduler": (v) => () => db.work({ scheduler: v }),
 
@@ -611,7 +611,43 @@ test("every argument works, or is refused by an error that names it, and then no
   expect(await complaints(pairs)).toEqual([]);
 }, 120_000);
 
-test("so does any value for any argument", async () => {
+/** What SQLite, or JSON, would make another value of. */
+const REFUSED: Readonly<Record<string, readonly string[]>> = {
+  "half a surrogate pair": LABELS.filter((label) =>
+    /: (file|name|topic|consumer|channel|key|uniqueKey|group|owner|queue|table|into|to|timezone|cron)\s*$/.test(
+      label,
+    ),
+  ).filter((label) => !/^(work|on|drain|failNext|scheduler.pause): /.test(label)),
+  ...Object.fromEntries(
+    ["2^53", "2^63", "a fraction", "NaN", "a BigInt", "a number as text", "null", "-1"].map((what) => [
+      what,
+      LABELS.filter((label) => /: (id|job|cost|count|from|after)\s*$/.test(label)),
+    ]),
+  ),
+  "an array with a hole": ["enqueue: after", "enqueueMany: after", "enqueueAsync: after", "ackBatch: jobs"],
+  "an array of a hole": [
+    "enqueue: after",
+    "ackBatch: jobs",
+    "dead.retry: which",
+    "dead.purge: which",
+    "listen: channel",
+  ],
+  "an array of ids beyond 2^53": ["enqueue: after", "dead.retry: which", "dead.purge: which"],
+  "an array of ids as strings": ["enqueue: after", "dead.retry: which", "dead.purge: which"],
+};
+
+test("what would be stored, or looked for, as something else is refused", async () => {
+  const accepted: string[] = [];
+  for (const [what, labels] of Object.entries(REFUSED)) {
+    expect(labels.length).toBeGreaterThan(2);
+    for (const label of labels) {
+      if ((await call(label, VALUES[what])) === "works") accepted.push(`${label}: ${what}`);
+    }
+  }
+  expect(accepted).toEqual([]);
+});
+
+test("any value for any argument works, or is refused as well", async () => {
   const value = fc.oneof(
     fc.anything({
       withBigInt: true,
