@@ -72,6 +72,11 @@ export class PayloadError extends HonkbunError {
   readonly code = "HONKBUN_PAYLOAD";
 }
 
+/** SQLite has reported no error, and yet what was sent is not in the file. */
+export class NotStoredError extends HonkbunError {
+  readonly code = "HONKBUN_NOT_STORED";
+}
+
 /** The job is no longer held by this claim: taken over, cancelled, buried or ended by somebody else. */
 export class ClaimLostError extends HonkbunError {
   readonly code = "HONKBUN_CLAIM_LOST";

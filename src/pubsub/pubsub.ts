@@ -6,6 +6,7 @@ import type { Subscription } from "../events.ts";
 import { assertName, readOptions, signal } from "../options.ts";
 import { deserialize, serialize } from "../payload.ts";
 import type { Source } from "../source.ts";
+import { insertedId } from "../sqlite/inserted.ts";
 import type { Pool } from "../sqlite/pool.ts";
 import type { TxOption } from "../transaction-option.ts";
 import type { Upkeep } from "../upkeep.ts";
@@ -62,11 +63,12 @@ export class PubSub implements Feed, ListenerHost {
     for (const key in options) if (key !== "tx") throw new TypeError(`notify: unknown option ${key}`);
     const text = serialize(payload, undefined, () => "notify");
     const now = this.#clock();
-    const { lastInsertRowid } = this.#pool.write(options?.tx, (connection) =>
-      connection.use(preparePubSubStatements).insert.run(channel, text, toUnixSeconds(now)),
-    );
+    const id = this.#pool.write(options?.tx, (connection) => {
+      const { insert } = connection.use(preparePubSubStatements);
+      return insertedId(connection, "_honker_notifications", insert.run(channel, text, toUnixSeconds(now)));
+    });
     this.#pruning.noticed(1);
-    return Number(lastInsertRowid);
+    return id;
   }
 
   listen<P>(

@@ -1,6 +1,7 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import { ACTIVE, hasRoom, nextSeq, UNJOINED } from "../sqlite/flow-schema.ts";
-import type { Kept } from "./limits.ts";
+import { FAILED_DEPENDENTS } from "./burial.ts";
+import { type Kept, wholeNumber } from "./limits.ts";
 
 // Which jobs of a queue may start now, as far as that does not depend on the jobs alone.
 
@@ -165,11 +166,11 @@ function prepareAdmissionStatements(connection: Connection): AdmissionStatements
   const starts = "_honkbun_starts WHERE queue = ?1";
   return {
     standing: connection.prepare(
-      `SELECT said.paused, said.concurrency, said.rate_limit, said.rate_per, said.keep_completed,
-         said.keep_completed_age, said.keep_completed_count, said.keep_dead_age, said.keep_dead_count, said.has_to_prune,
+      `SELECT said.paused, said.keep_completed, said.has_to_prune,
+         ${["concurrency", "rate_limit", "rate_per", "keep_completed_age", "keep_completed_count", "keep_dead_age", "keep_dead_count"].map((column) => `${wholeNumber(column)} AS ${column}`).join(", ")},
          EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND ${ACTIVE}) AS has_groups,
          EXISTS (SELECT 1 FROM _honker_live WHERE queue = ?1 AND ${UNJOINED} AND due <= ?2) AS has_unjoined,
-         EXISTS (SELECT 1 FROM _honkbun_dependencies WHERE outcome = 2) AS has_failed
+         EXISTS (SELECT 1 ${FAILED_DEPENDENTS}) AS has_failed
        FROM (SELECT ?1 AS name) AS wanted LEFT JOIN _honkbun_queues AS said ON said.name = wanted.name`,
     ),
     running: connection.prepare(

@@ -33,16 +33,20 @@ export function collectSwept(): { readonly list: readonly Swept[]; readonly onSw
   };
 }
 
-/** Moves jobs of one queue to the dead letters, and with them those that were to run after them. */
+/**
+ * Moves jobs of one queue to the dead letters, and with them those that were to run after them. False when somebody's trigger has
+ * kept some where they were.
+ */
 export function buryJobs(
   connection: Connection,
   jobs: readonly AttemptRow[],
   reason: string,
   now: number,
   onSwept: OnSwept,
-): void {
-  move(connection, jobs, reason, now);
+): boolean {
+  const areGone = move(connection, jobs, reason, now);
   buryDependents(connection, now, onSwept);
+  return areGone;
 }
 
 /** Buries jobs of all queues that were to run after others which have failed. False when there are more. */
@@ -56,7 +60,8 @@ export function buryDependents(connection: Connection, now: number, onSwept: OnS
       if (count >= PORTION || size >= PORTION_BYTES) return false;
       const error = new Error(`${parents} buried or cancelled, after which this one was to run`);
       recordError(connection, job, error, now);
-      move(connection, [job], error.message, now); // and so those have failed that were to run after it
+      // With it those have failed that were to run after it. One that stays would be found for ever.
+      if (!move(connection, [job], error.message, now)) return true;
       onSwept("job:dead", job, error);
       count += 1;
       size += bytes;
@@ -84,15 +89,17 @@ export function recordError(
   markHistory.run(id);
 }
 
-function move(connection: Connection, jobs: readonly AttemptRow[], reason: string, now: number): void {
+/** Whether all of them are gone from the live ones. */
+function move(connection: Connection, jobs: readonly AttemptRow[], reason: string, now: number): boolean {
   const [first] = jobs;
-  if (first === undefined) return;
+  if (first === undefined) return true;
   const { copyToDead, remove } = connection.use(prepareBurialStatements);
   const ids = JSON.stringify(jobs.map(({ id }) => id));
   copyToDead.run(reason, toUnixSeconds(now), ids);
-  remove.run(ids);
+  const { changes } = remove.run(ids);
   const kept = readKeepDead(connection, first.queue);
   if (kept !== null && isTurnToPrune(kept, first.id)) pruneDead(connection, first.queue, kept, now);
+  return changes === jobs.length;
 }
 
 interface BurialStatements {
@@ -115,6 +122,10 @@ interface BurialStatements {
 }
 
 const LARGEST = Number.MAX_SAFE_INTEGER;
+/** Jobs that were to run after others which have failed, but for those that nobody can tell apart. */
+export const FAILED_DEPENDENTS: string = `FROM _honkbun_dependencies AS failed
+  WHERE outcome = 2 AND child BETWEEN ${-LARGEST} AND ${LARGEST}
+    AND EXISTS (SELECT 1 FROM _honker_live WHERE id = failed.child)`;
 const UNSAFE = `(id > ${LARGEST} OR id < ${-LARGEST}) AND queue = ?1`;
 
 function prepareBurialStatements(connection: Connection): BurialStatements {
@@ -128,7 +139,7 @@ function prepareBurialStatements(connection: Connection): BurialStatements {
          (SELECT iif(count(*) = 1, 'job ' || min(parent) || ' was', 'jobs ' || group_concat(parent, ', ') || ' were') FROM (
             SELECT parent FROM _honkbun_dependencies WHERE child = live.id AND outcome = 2 ORDER BY parent LIMIT 5
           )) AS parents
-       FROM (SELECT DISTINCT child FROM _honkbun_dependencies WHERE outcome = 2 LIMIT ?1) AS failed
+       FROM (SELECT DISTINCT child ${FAILED_DEPENDENTS} LIMIT ?1) AS failed
        CROSS JOIN _honker_live AS live ON live.id = failed.child`,
     ),
     insertError: connection.prepare(

@@ -1,6 +1,7 @@
-import { DuplicateJobError } from "../errors.ts";
+import { DuplicateJobError, NotStoredError } from "../errors.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import { hasRoom, LAST_ID, seqOf, UNJOINED } from "../sqlite/flow-schema.ts";
+import { insertedId } from "../sqlite/inserted.ts";
 import { buryDependents, type OnSwept } from "./burial.ts";
 import type { JobFlow, UniqueTerms } from "./flow-options.ts";
 import { COLUMNS, type Inserted, type Values } from "./new-job.ts";
@@ -59,7 +60,7 @@ function insert(
     isAwaited,
     now,
   ];
-  const { lastInsertRowid, changes } =
+  const changes =
     group === null && !waits
       ? statements.insertKeyed.run(...values, ...terms)
       : statements.insert.run(
@@ -68,7 +69,8 @@ function insert(
           group,
           waits ? "waiting" : group !== null && due > now ? "joining" : "pending",
         );
-  return changes === 0 ? null : Number(lastInsertRowid);
+  const isTaken = unique !== null && Number(changes.changes) === 0; // the key, by another
+  return isTaken ? null : insertedId(connection, "_honker_live", changes);
 }
 
 /** The job that has a key, and whether it was changed to what the newcomer says. */
@@ -96,7 +98,11 @@ export function standInFor(
     return null;
   }
   const id = job?.id ?? window.get(queue, key)?.job_id;
-  if (id === undefined) throw new Error(`the unique key ${key} of ${queue} is taken by nobody`);
+  if (id === undefined) {
+    throw new NotStoredError(
+      `the unique key ${key} of ${queue} is taken by nobody: a trigger has the INSERT ignored`,
+    );
+  }
   if (onDuplicate === "reject") {
     throw new DuplicateJobError(`job ${id} of ${queue} has the unique key ${key}`, id);
   }

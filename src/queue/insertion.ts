@@ -2,6 +2,7 @@ import type { Changes } from "bun:sqlite";
 
 import type { JobEvent } from "../events.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { insertedId } from "../sqlite/inserted.ts";
 import { SharedWrite } from "../sqlite/shared-write.ts";
 import type { WriteGroup } from "../sqlite/write-group.ts";
 import { collectSwept, type Failure, type OnSwept, type Swept } from "./burial.ts";
@@ -16,7 +17,7 @@ const ALIKE = 60;
 /** Stores one job by one statement; null when that takes more, in a transaction. */
 export function tryInsertJob(connection: Connection, { values, flow, now }: NewJob): number | null {
   if (flow !== undefined) return tryInsertFlow(connection, values, flow, now);
-  return Number(connection.use(prepareInsertStatements).one.run(...values).lastInsertRowid);
+  return insertedId(connection, "_honker_live", connection.use(prepareInsertStatements).one.run(...values));
 }
 
 /** Stores one job, in a transaction. */
@@ -30,8 +31,8 @@ export function insertJob(connection: Connection, job: NewJob, onSwept: OnSwept)
 export function insertJobs(connection: Connection, jobs: readonly NewJob[], onSwept: OnSwept): number[] {
   const { chunk, alike, hasTriggers } = connection.use(prepareInsertStatements);
   const ids: number[] = [];
-  const inserted = (count: number, { lastInsertRowid }: Changes): void => {
-    const last = Number(lastInsertRowid);
+  const inserted = (count: number, changes: Changes): void => {
+    const last = insertedId(connection, "_honker_live", changes, count);
     for (let id = last - count + 1; id <= last; id++) ids.push(id);
   };
   // The rows of one statement get consecutive ids (AUTOINCREMENT), unless a trigger inserts others between.

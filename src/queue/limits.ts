@@ -82,6 +82,11 @@ function readKept({ maxAge, maxCount }: Retention, option: string): Kept {
   };
 }
 
+/** A column of `_honkbun_queues`, in which somebody may have stored what is no number: that limits nothing. */
+export function wholeNumber(column: string): string {
+  return `iif(typeof(${column}) = 'integer', ${column}, NULL)`;
+}
+
 /** Stores limits, on a connection that is inside a transaction. */
 export function setLimits(connection: Connection, queue: string, terms: LimitTerms, now: number): void {
   const statements = connection.use(prepareLimitStatements);

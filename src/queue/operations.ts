@@ -124,14 +124,15 @@ function sweepPortion(connection: Connection, queue: string, now: number, onSwep
     if (job.attempts < job.max_attempts) onSwept("job:retried", job, error);
   }
   const spent = exhausted.all(queue, SWEEP_PORTION);
-  buryJobs(connection, spent, "max attempts exceeded", now, onSwept);
+  const areBuried = buryJobs(connection, spent, "max attempts exceeded", now, onSwept);
   for (const job of spent) onSwept("job:dead", job, new Error("max attempts exceeded"));
   const late = expired.all(queue, seconds, SWEEP_PORTION);
-  buryJobs(connection, late, EXPIRED, now, onSwept);
+  const areGone = buryJobs(connection, late, EXPIRED, now, onSwept);
   for (const job of late) {
     onSwept("job:dead", job, new JobExpiredError(`job ${job.id} of ${queue} was not claimed in time`));
   }
-  return Math.max(released.length, spent.length, late.length) === SWEEP_PORTION;
+  const isFull = Math.max(released.length, spent.length, late.length) === SWEEP_PORTION;
+  return isFull && areBuried && areGone;
 }
 
 /** What honker, too, writes as the last error of a job that was buried because it had expired. */

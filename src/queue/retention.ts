@@ -1,7 +1,7 @@
 import { toUnixSeconds } from "../clock.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Standing } from "./admission.ts";
-import type { Kept } from "./limits.ts";
+import { type Kept, wholeNumber } from "./limits.ts";
 
 // What is kept of jobs that have ended, and for how long.
 
@@ -166,17 +166,18 @@ function prepareRetentionStatements(connection: Connection): RetentionStatements
     completedBeyond: connection.prepare(
       `SELECT id ${retained} ORDER BY completed_at DESC, id DESC LIMIT ?3 OFFSET ?2`,
     ),
-    firstCompleted: connection.prepare(`SELECT min(completed_at) AS at ${retained}`),
+    firstCompleted: connection.prepare(`SELECT CAST(min(completed_at) AS INTEGER) AS at ${retained}`),
     deadBefore: connection.prepare(`SELECT id ${dead} AND died_at < ?2 ORDER BY died_at, id LIMIT ?3`),
     deadBeyond: connection.prepare(`SELECT id ${dead} ORDER BY died_at DESC, id DESC LIMIT ?3 OFFSET ?2`),
-    firstDead: connection.prepare(`SELECT min(died_at) AS at ${dead}`),
+    firstDead: connection.prepare(`SELECT CAST(min(died_at) AS INTEGER) AS at ${dead}`),
     hasPruned: connection.prepare("UPDATE _honkbun_queues SET has_to_prune = NULL WHERE name = ?1"),
     keepCompleted: connection.prepare(
-      `SELECT keep_completed_age AS maxAge, keep_completed_count AS maxCount FROM _honkbun_queues
+      `SELECT ${wholeNumber("keep_completed_age")} AS maxAge, ${wholeNumber("keep_completed_count")} AS maxCount
+       FROM _honkbun_queues
        WHERE name = ?1 AND keep_completed = 1`,
     ),
     keepDead: connection.prepare(
-      `SELECT keep_dead_age AS maxAge, keep_dead_count AS maxCount FROM _honkbun_queues
+      `SELECT ${wholeNumber("keep_dead_age")} AS maxAge, ${wholeNumber("keep_dead_count")} AS maxCount FROM _honkbun_queues
        WHERE name = ?1 AND coalesce(keep_dead_age, keep_dead_count) IS NOT NULL`,
     ),
     forget: [

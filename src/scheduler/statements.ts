@@ -56,6 +56,10 @@ const DEFINITION = [
 
 type Value = string | number | null;
 
+/** honker's, whatever somebody has stored as an expression. */
+const HONKER_TASKS = `SELECT name, queue, CAST(cron_expr AS TEXT) AS cron_expr, payload, priority, expires_s, next_fire_at, enabled,
+    max_attempts FROM _honker_scheduler_tasks`;
+
 export function saveSchedule(
   connection: Connection,
   name: string,
@@ -102,7 +106,8 @@ interface ScheduleStatements {
 }
 
 export function prepareScheduleStatements(connection: Connection): ScheduleStatements {
-  const isWaiting = "enabled = 1 AND next_fire_at IS NOT NULL";
+  const isWaiting = "enabled = 1 AND next_fire_at IS NOT NULL AND name IS NOT NULL";
+  const isHonkers = "enabled = 1 AND name IS NOT NULL"; // without a name it could not be moved on
   const places = DEFINITION.map((_, index) => `?${index + 3}`);
   const isKnown = (names: string): string => `name NOT IN (SELECT value FROM json_each(${names}))`;
   return {
@@ -130,14 +135,13 @@ export function prepareScheduleStatements(connection: Connection): ScheduleState
     ticked: connection.prepare("INSERT OR REPLACE INTO _honkbun_scheduler (id, ticked_at) VALUES (1, ?1)"),
     lastTick: connection.prepare("SELECT ticked_at FROM _honkbun_scheduler"),
 
-    honkerTask: connection.prepare("SELECT * FROM _honker_scheduler_tasks WHERE name = ?1"),
-    honkerTasks: connection.prepare("SELECT * FROM _honker_scheduler_tasks ORDER BY name"),
+    honkerTask: connection.prepare(`${HONKER_TASKS} WHERE name = ?1`),
+    honkerTasks: connection.prepare(`${HONKER_TASKS} ORDER BY name`),
     firstHonker: connection.prepare(
-      `SELECT min(next_fire_at) AS at FROM _honker_scheduler_tasks WHERE enabled = 1 AND ${isKnown("?1")}`,
+      `SELECT min(next_fire_at) AS at FROM _honker_scheduler_tasks WHERE ${isHonkers} AND ${isKnown("?1")}`,
     ),
     dueHonker: connection.prepare(
-      `SELECT * FROM _honker_scheduler_tasks WHERE enabled = 1 AND next_fire_at <= ?1 AND ${isKnown("?2")}
-       ORDER BY next_fire_at LIMIT ?3`,
+      `${HONKER_TASKS} WHERE ${isHonkers} AND next_fire_at <= ?1 AND ${isKnown("?2")} ORDER BY next_fire_at LIMIT ?3`,
     ),
     setNextHonker: connection.prepare("UPDATE _honker_scheduler_tasks SET next_fire_at = ?2 WHERE name = ?1"),
     setEnabledHonker: connection.prepare(

@@ -51,11 +51,20 @@ const MIGRATIONS: readonly ((connection: Connection) => void)[] = [
 export const SCHEMA_VERSION: number = MIGRATIONS.length;
 
 /**
- * Brings the file's tables up to this version, whoever made it.
+ * Brings the file's tables up to this version, whoever made it. What `verify` throws leaves the file as it was.
  * @throws OpenError for a file of a newer version.
  */
-export function migrate(connection: Connection, path: string, wait: LockWait, now: number): void {
-  if (readVersion(connection, path, wait) === SCHEMA_VERSION) return;
+export function migrate(
+  connection: Connection,
+  path: string,
+  wait: LockWait,
+  now: number,
+  verify: () => void = () => {},
+): void {
+  if (readVersion(connection, path, wait) === SCHEMA_VERSION) {
+    wait.run(verify);
+    return;
+  }
   const { begin } = connection.use(prepareTransactionStatements);
   wait.run(() => begin.run());
   finishTransaction(connection, () => {
@@ -71,6 +80,7 @@ export function migrate(connection: Connection, path: string, wait: LockWait, no
         now,
       ]);
     }
+    verify();
   });
 }
 

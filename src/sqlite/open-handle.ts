@@ -1,6 +1,6 @@
 import type { Database } from "bun:sqlite";
 
-import { AmbiguousTransactionError, ClosedError } from "../errors.ts";
+import { AmbiguousTransactionError, ClosedError, OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
 
 /** Asks a handle that the application gave us whether it will do, before anything is written. */
@@ -14,6 +14,22 @@ export function assertUsable(handle: Database): void {
   if (occupied) {
     throw new AmbiguousTransactionError(
       `open: the bun:sqlite handle on ${handle.filename} is inside a transaction; open honkbun before or after it`,
+    );
+  }
+}
+
+/** @throws OpenError when statements on the handle would find temporary tables in place of the file's. */
+export function assertNothingHidden(handle: Database): void {
+  const hiding = handle
+    .query<{ name: string }, []>(
+      "SELECT name FROM sqlite_temp_schema WHERE lower(name) GLOB '*honk*' LIMIT 1",
+    )
+    .get();
+  if (hiding !== null) {
+    throw new OpenError(
+      "FAILED",
+      handle.filename,
+      `open: the bun:sqlite handle on ${handle.filename} has a temporary ${hiding.name}, which hides the file's own`,
     );
   }
 }

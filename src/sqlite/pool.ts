@@ -11,7 +11,8 @@ import { holdsWriteLock } from "./lock-holder.ts";
 import { LONG_WAL } from "./long-wal.ts";
 import { migrate, readVersion } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
-import { assertUsable, assertWritable } from "./open-handle.ts";
+import { assertNothingHidden, assertUsable, assertWritable } from "./open-handle.ts";
+import { assertSchema } from "./own-schema.ts";
 import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
 import { WriteGroup } from "./write-group.ts";
 import { type Consequence, Writer } from "./writer.ts";
@@ -86,12 +87,9 @@ export class Pool {
         () => this.#loopsCommitted(),
       );
       this.#foreign = new ForeignHandles(this.path, this.writer.connection);
-      migrate(
-        this.path === null ? this.writer.connection : this.#loops(),
-        this.name,
-        this.#wait,
-        options.now,
-      );
+      if (!this.#ownsWriter) this.#wait.run(() => assertNothingHidden(handle));
+      const connection = this.path === null ? this.writer.connection : this.#loops();
+      migrate(connection, this.name, this.#wait, options.now, () => assertSchema(connection, this.name));
       this.#identity = this.path === null ? null : new FileIdentity(this.path);
       this.#checkpointer =
         this.path === null

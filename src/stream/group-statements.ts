@@ -25,7 +25,9 @@ export interface GroupStatements {
 }
 
 export function prepareGroupStatements(connection: Connection): GroupStatements {
-  const after = "(SELECT offset FROM _honkbun_stream_groups WHERE topic = ?1 AND name = ?2)";
+  // In front of all when that is no offset, which whoever hands events on is told.
+  const after =
+    "(SELECT iif(typeof(offset) = 'integer', offset, -1) FROM _honkbun_stream_groups WHERE topic = ?1 AND name = ?2)";
   const live = "_honker_live WHERE queue = ?1";
   const count = (where: string, begun: string): string =>
     `SELECT coalesce(sum(${begun}), 0) AS begun, count(*) AS n FROM ${live} AND ${where}`;
@@ -42,8 +44,8 @@ export function prepareGroupStatements(connection: Connection): GroupStatements 
     ),
     handOn: connection.prepare(
       `INSERT INTO _honker_live (queue, payload, run_at, due_ms, created_at, max_attempts, group_key)
-       SELECT ?1, json_object('offset', offset, 'key', key, 'payload', payload, 'at', created_at), ?2, ?3, ?2, ?4,
-         iif(?5 = 1, key, NULL)
+       SELECT ?1, json_object('offset', offset, 'key', CAST(key AS TEXT), 'payload', CAST(payload AS TEXT),
+           'at', CAST(created_at AS INTEGER)), ?2, ?3, ?2, ?4, iif(?5 = 1, CAST(key AS TEXT), NULL)
        FROM _honker_stream
        WHERE topic = ?6 AND offset <= ?8
          AND offset > (SELECT offset FROM _honkbun_stream_groups WHERE topic = ?6 AND name = ?7)

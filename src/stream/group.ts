@@ -22,6 +22,7 @@ import type { Connection } from "../sqlite/connection.ts";
 import { Delivery, type StoredDelivery, toDelivery, toRow } from "./delivery.ts";
 import { type StreamEvent, toEvent, toStoredEvent } from "./event.ts";
 import { prepareGroupStatements } from "./group-statements.ts";
+import { assertOffset } from "./position.ts";
 import type { EventRow } from "./statements.ts";
 import { trimmedError, trimmedThrough } from "./trimming.ts";
 
@@ -283,6 +284,7 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     const { topic, name } = this.#terms;
     const { handedOn, advance } = connection.use(prepareGroupStatements);
     const offset = handedOn.get(topic, name)?.offset ?? 0;
+    assertOffset(offset, `group ${name} of ${topic}`);
     const through = trimmedThrough(connection, topic);
     if (through <= offset) return undefined;
     advance.run(topic, name, through);

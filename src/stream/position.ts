@@ -26,6 +26,22 @@ export function resolvePosition(connection: Connection, topic: string, position:
   return before(connection, topic, Math.floor(position.getTime() / 1_000));
 }
 
+/**
+ * How far a consumer is; undefined for one that has saved nothing.
+ * @throws TypeError for what somebody else has stored, and is no offset
+ */
+export function savedOffset(connection: Connection, topic: string, consumer: string): number | undefined {
+  const row = connection.use(prepareStreamStatements).saved.get(topic, consumer);
+  if (row !== null) assertOffset(row.offset, `consumer ${consumer} of ${topic}`);
+  return row?.offset;
+}
+
+/** @throws TypeError */
+export function assertOffset(stored: unknown, whose: string): void {
+  if (Number.isSafeInteger(stored)) return;
+  throw new TypeError(`${whose}: what is stored as its offset is none: ${show(stored)}`);
+}
+
 /** The largest offset whose event, of this topic, is older than a time: found by halving, because times have no index. */
 function before(connection: Connection, topic: string, seconds: number): number {
   const { at, lastOffset } = connection.use(prepareStreamStatements);

@@ -9,7 +9,7 @@ import { isThenable } from "../thenable.ts";
 import type { Tx } from "../transaction-option.ts";
 import { type StreamEvent, toEvent } from "./event.ts";
 import type { Follower } from "./feed.ts";
-import { type Position, resolvePosition } from "./position.ts";
+import { type Position, resolvePosition, savedOffset } from "./position.ts";
 import { type EventRow, prepareStreamStatements } from "./statements.ts";
 import type { StreamContext } from "./stream-context.ts";
 import { trimmedError, trimmedThrough } from "./trimming.ts";
@@ -167,9 +167,9 @@ export class Processor<E> implements Running, Follower {
   #batch(tx: Tx): boolean {
     const { context, topic, schema, consumer, handler } = this.#host;
     const { connection } = context.pool.writer;
-    const { saved, page, seek } = connection.use(prepareStreamStatements);
-    const stored = saved.get(topic, consumer);
-    const position = stored?.offset ?? this.#begin;
+    const { page, seek } = connection.use(prepareStreamStatements);
+    const stored = savedOffset(connection, topic, consumer);
+    const position = stored ?? this.#begin;
     const through = trimmedThrough(connection, topic);
     if (through > position) throw trimmedError(topic, position, through);
     const rows = page.all(topic, position, position < this.#suspect ? 1 : BATCH);
@@ -190,7 +190,7 @@ export class Processor<E> implements Running, Follower {
       last = row.offset;
       if (performance.now() >= end || this.#isStopping) break;
     }
-    if (last > position || stored === null) seek.run(consumer, topic, last);
+    if (last > position || stored === undefined) seek.run(consumer, topic, last);
     return rows.length > 0;
   }
 
@@ -225,8 +225,8 @@ export class Processor<E> implements Running, Follower {
   #passOver(row: EventRow, error: unknown): boolean {
     const { context, topic, consumer, onError, bury } = this.#host;
     const { connection } = context.pool.writer;
-    const { saved, page, seek } = connection.use(prepareStreamStatements);
-    const position = saved.get(topic, consumer)?.offset ?? this.#begin;
+    const { page, seek } = connection.use(prepareStreamStatements);
+    const position = savedOffset(connection, topic, consumer) ?? this.#begin;
     if (page.get(topic, position, 1)?.offset !== row.offset) return false;
     if (onError === "dead") bury(row, error);
     seek.run(consumer, topic, row.offset);

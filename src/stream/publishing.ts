@@ -1,4 +1,5 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { insertedId } from "../sqlite/inserted.ts";
 import { prepareStreamStatements } from "./statements.ts";
 
 /** topic, key, payload, when it is published in seconds. */
@@ -9,7 +10,8 @@ const CHUNK = 32;
 
 /** Stores one event by one statement. Returns its offset. */
 export function insertEvent(connection: Connection, event: NewEvent): number {
-  return Number(connection.use(prepareStreamStatements).publish.run(...event).lastInsertRowid);
+  const changes = connection.use(prepareStreamStatements).publish.run(...event);
+  return insertedId(connection, "_honker_stream", changes);
 }
 
 /** Stores events, in a transaction. Returns their offsets in order. */
@@ -20,7 +22,8 @@ export function insertEvents(connection: Connection, events: readonly NewEvent[]
   // The rows of one statement get consecutive offsets (AUTOINCREMENT), unless a trigger inserts others between.
   if (events.length >= CHUNK && hasTriggers.get() === null) {
     for (; index + CHUNK <= events.length; index += CHUNK) {
-      const last = Number(chunk.run(...events.slice(index, index + CHUNK).flat()).lastInsertRowid);
+      const changes = chunk.run(...events.slice(index, index + CHUNK).flat());
+      const last = insertedId(connection, "_honker_stream", changes, CHUNK);
       for (let offset = last - CHUNK + 1; offset <= last; offset++) offsets.push(offset);
     }
   }

@@ -4,7 +4,7 @@ import type { Schema } from "../payload.ts";
 import { PushSource, type Source } from "../source.ts";
 import { type StreamEvent, toEvent } from "./event.ts";
 import type { Follower, Unsaved } from "./feed.ts";
-import { resolvePosition } from "./position.ts";
+import { resolvePosition, savedOffset } from "./position.ts";
 import { type EventRow, prepareStreamStatements } from "./statements.ts";
 import type { StreamContext } from "./stream-context.ts";
 import type { SubscribeOptions } from "./stream-options.ts";
@@ -168,14 +168,14 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     const { consumer, from = "saved" } = this.#options;
     const { pool, feed } = this.#context;
     const { saved, position, seq } = pool.readCommitted((connection) => {
-      const { saved: get, lastSeek } = connection.use(prepareStreamStatements);
-      const row = consumer === undefined ? null : get.get(this.topic, consumer);
+      const { lastSeek } = connection.use(prepareStreamStatements);
+      const saved = consumer === undefined ? undefined : savedOffset(connection, this.topic, consumer);
       return {
         seq: lastSeek.get()?.seq ?? 0,
-        saved: row?.offset,
+        saved,
         position:
           from === "saved"
-            ? (row?.offset ?? resolvePosition(connection, this.topic, "start"))
+            ? (saved ?? resolvePosition(connection, this.topic, "start"))
             : resolvePosition(connection, this.topic, from),
       };
     });

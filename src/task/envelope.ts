@@ -1,4 +1,5 @@
 import { show } from "../duration.ts";
+import { PayloadError } from "../errors.ts";
 import type { Schema } from "../payload.ts";
 
 const KEY = "__honker_task__";
@@ -12,8 +13,14 @@ export interface Envelope {
   readonly kwargs: Readonly<Record<string, unknown>>;
 }
 
-/** The payload of a task's job. An object goes by its keys, so that handlers in other languages get named arguments. */
+/**
+ * The payload of a task's job. An object goes by its keys, so that handlers in other languages get named arguments.
+ * @throws PayloadError for what would become null in an array
+ */
 export function toPayload(task: string, input: unknown): unknown {
+  if (typeof input === "function" || typeof input === "symbol") {
+    throw new PayloadError(`task ${task}: input cannot be stored as JSON: it is a ${typeof input}`);
+  }
   const isNamed =
     typeof input === "object" && input !== null && !Array.isArray(input) && !("toJSON" in input); // which may become anything
   const args = isNamed || input === undefined ? [] : [input];
