@@ -1,0 +1,73 @@
+import { describe, expect, test } from "bun:test";
+import { renameSync, rmSync, truncateSync, unlinkSync } from "node:fs";
+
+import { open } from "../../src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { Everything, WRITES } from "../support/everything.ts";
+import { Folder } from "../support/folder.ts";
+
+const REPLACED = "HONKBUN_FILE_REPLACED";
+
+const WAYS: Readonly<Record<string, (folder: Folder) => void>> = {
+  "the file is removed": (folder) => unlinkSync(folder.file()),
+  "the folder is renamed": (folder) => renameSync(folder.path, `${folder.path}-renamed`),
+  "the folder is removed": (folder) => rmSync(folder.path, { recursive: true }),
+  "the index of the log is removed": (folder) => unlinkSync(`${folder.file()}-shm`),
+  "the file is emptied": (folder) => truncateSync(folder.file()),
+};
+
+describe("a process with a loop of each module", () => {
+  for (const [way, take] of Object.entries(WAYS)) {
+    test(`ends them all when ${way}, refuses what is sent, and tells it once`, async () => {
+      using folder = new Folder();
+      using _ = {
+        [Symbol.dispose]: () => rmSync(`${folder.path}-renamed`, { recursive: true, force: true }),
+      };
+      await using everything = await Everything.start(folder.file());
+      expect(await everything.failures()).toEqual({});
+      await everything.finished();
+      await everything.until(({ ticks }) => ticks > 0, "the scheduler leads");
+      take(folder);
+      const failures = Object.fromEntries(WRITES.map((name) => [name, REPLACED]));
+      expect(await everything.failures()).toEqual(failures);
+      const all = {
+        consumer: REPLACED,
+        lock: REPLACED,
+        scheduler: REPLACED,
+        threads: REPLACED,
+        worker: REPLACED,
+      };
+      const { errors } = await everything.until(
+        ({ ended }) => Object.keys(ended).length === Object.keys(all).length,
+        "all have ended",
+      );
+      expect(errors[`wake: ${REPLACED}`]).toBe(1);
+      expect((await everything.report()).ended).toEqual(all);
+      await Bun.sleep(2_000); // longer than anything is tried again
+      expect((await everything.report()).errors).toEqual({});
+      expect((await everything.call("shutdown")).code).toBeUndefined();
+    }, 60_000);
+  }
+});
+
+test("not one job is stored beside another process that has the log's index anew", async () => {
+  using folder = new Folder();
+  using db = open(folder.file());
+  const queue = db.queue<number>("q");
+  const stored = [queue.enqueue(1)];
+  unlinkSync(`${folder.file()}-shm`);
+  await using other = await Everything.start(folder.file());
+  for (let n = 2; n < 20; n++) {
+    await other.call("publish");
+    try {
+      stored.push(queue.enqueue(n));
+    } catch (error) {
+      expect(error).toMatchObject({ code: REPLACED });
+    }
+  }
+  // Each of the two would write over what the other has written.
+  using third = open(folder.file());
+  expect(stored).toHaveLength(1);
+  expect(third.check().findings).toEqual([]);
+  await eventually(() => third.queue("q").counts().ready === 0, "the job is run");
+}, 60_000);
