@@ -1,4 +1,5 @@
 import type { Context } from "../context.ts";
+import { FileReplacedError } from "../errors.ts";
 import type { Connection } from "../sqlite/connection.ts";
 import { type Claimant, giveUp } from "./statements.ts";
 
@@ -28,6 +29,7 @@ export class Leaving {
         break;
       } catch (error) {
         if (pool.isClosed) break; // closing has seen to it
+        if (error instanceof FileReplacedError) break; // no later try can succeed, and whoever waits was told
         report(error, `release of the lock ${claimant.name}`);
         await Bun.sleep(PAUSE_AFTER_ERROR);
       }
