@@ -33,14 +33,14 @@ export class OpenError extends HonkbunError {
   }
 }
 
-/** The database file, or its WAL, was replaced or removed while it was open. */
+/** The database file, its WAL or the WAL's index was replaced or removed, or the file emptied, while it was open. */
 export class FileReplacedError extends HonkbunError {
   readonly code = "HONKBUN_FILE_REPLACED";
   readonly path: string;
 
   constructor(path: string, what: string) {
     super(
-      `${what} while honkbun had it open: this handle writes to a file that no longer has a name. ` +
+      `${what} while honkbun had it open: what this handle writes nobody could read. ` +
         "Close it and open the path again",
     );
     this.path = path;
