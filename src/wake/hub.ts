@@ -383,7 +383,7 @@ export class WakeHub {
       }
     }
     if (failed) return; // a deadline that has passed would make us try again at once
-    this.#retry = RETRY;
+    if (!onlyLoops) this.#retry = RETRY; // or a busy loop would make us try, and tell, a hundred times a second
     this.deadlineChanged();
   }
 
