@@ -11,6 +11,9 @@ import { checkWal } from "./wal-check.ts";
 /** Messages of SQLite's about a damaged file, at most. */
 const MESSAGES = 10;
 
+/** The codes of what SQLite throws when it cannot even go on checking. */
+const DAMAGED = /^SQLITE_(CORRUPT|NOTADB|IOERR)/;
+
 /** Looks through a file for what is wrong with it, or may become so. */
 export function check(pool: Pool, clock: Clock): CheckReport {
   const { path } = pool;
@@ -40,7 +43,7 @@ function damages(connection: Connection): string[] {
     return integrityCheck(connection, String(MESSAGES));
   } catch (error) {
     if (!(error instanceof SQLiteError)) throw error;
-    if (error.code?.startsWith("SQLITE_CORRUPT") === true) return [error.message];
+    if (DAMAGED.test(error.code ?? "")) return [error.message];
     // The application's tables may need functions or collations that are not known here.
     const tables = connection
       .prepare<{ name: string }>(

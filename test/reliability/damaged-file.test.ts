@@ -95,6 +95,21 @@ test("a worker whose jobs cannot be read tells it, and other modules go on", asy
   );
 }, 60_000);
 
+test("check() tells of a file whose header was overwritten while it is open", () => {
+  using folder = new Folder();
+  using db = open(folder.file());
+  db.queue("q").enqueue(1);
+  using other = new Database(folder.file());
+  const file = openSync(folder.file(), "r+");
+  other.run("PRAGMA user_version = 1"); // so that everybody reads the header anew
+  other.query("PRAGMA wal_checkpoint(TRUNCATE)").get();
+  writeSync(file, Buffer.alloc(100, 0x55), 0, 100, 0);
+  expect(() => db.queue("q").enqueue(2)).toThrow(expect.objectContaining({ code: "SQLITE_NOTADB" }));
+  expect(db.check().findings).toMatchObject([{ kind: "integrity", message: "file is not a database" }]);
+  db.close(); // before the descriptor, which would drop SQLite's locks
+  closeSync(file);
+});
+
 test("what cannot be read is told at a sane pace beside a worker that is busy", async () => {
   using folder = new Folder();
   using db = open(folder.file(), { wake: { safetyInterval: false } });
