@@ -44,7 +44,7 @@ test("while another program holds the write lock, calls give up after busyTimeou
 
   await free();
   const after = await everything.until(
-    (report) => report.begun["publishAsync"] !== undefined && report.ticks > ticks,
+    (report) => report.begun.publishAsync !== undefined && report.ticks > ticks,
     "what waited is written, and the scheduler goes on",
   );
   expect(after.begun).toMatchObject({ enqueueAsync: { value: expect.any(Number) } });

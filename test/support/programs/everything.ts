@@ -12,7 +12,9 @@ function codeOf(error: unknown): string {
 }
 
 let unhandled = 0;
-process.on("unhandledRejection", () => void unhandled++);
+process.on("unhandledRejection", () => {
+  unhandled++;
+});
 
 let skew = 0;
 const db = open(path, {
@@ -30,9 +32,12 @@ db.on("error", ({ error, where }) => {
 /** What has ended, and how: a code, or "done". */
 const ended: Record<string, string> = {};
 function follow(what: string, end: Promise<unknown>): void {
+  const note = (how: string): void => {
+    ended[what] = how;
+  };
   void end.then(
-    () => void (ended[what] = "done"),
-    (error) => void (ended[what] = codeOf(error)),
+    () => note("done"),
+    (error) => note(codeOf(error)),
   );
 }
 
@@ -65,7 +70,9 @@ db.queue("ticks").work(() => void ticks++);
 db.scheduler.add("tick", { every: "1s", queue: "ticks", payload: null });
 follow("scheduler", db.scheduler.start().stopped);
 const lock = db.tryLock(`lock of ${process.pid}`, { ttl: "3s" });
-lock?.signal.addEventListener("abort", () => void (ended["lock"] = codeOf(lock.signal.reason)));
+lock?.signal.addEventListener("abort", () => {
+  ended.lock = codeOf(lock.signal.reason);
+});
 
 const CALLS: Readonly<Record<string, (n: number) => unknown>> = {
   enqueue: (n) => queue.enqueue({ n }),
@@ -87,7 +94,9 @@ const CALLS: Readonly<Record<string, (n: number) => unknown>> = {
     const id = threads.enqueue(n);
     return await threads.waitResult(id, { timeout: "5s" });
   },
-  skew: (by) => void (skew = by),
+  skew: (by) => {
+    skew = by;
+  },
   locks: () => db.locks.list(),
   check: () => db.check().findings,
   shutdown: () => db.shutdown({ timeout: "2s" }),
@@ -126,7 +135,9 @@ say("running");
 await answer((message: Message) => {
   if ("call" in message) return outcome(message.call, message.n);
   if ("begin" in message) {
-    void outcome(message.begin, message.n).then((end) => void (begun[message.begin] = end));
+    void outcome(message.begin, message.n).then((end) => {
+      begun[message.begin] = end;
+    });
     return null;
   }
   const { mode } = db.stats().wake;
