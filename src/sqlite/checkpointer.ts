@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
 
+import { assertDescriptorsLeft } from "../threads.ts";
 // @ts-expect-error it is imported as text, not as a module
 import source from "./checkpoint-thread.ts" with { type: "text" };
 import type { Connection } from "./connection.ts";
@@ -95,8 +96,13 @@ export class Checkpointer {
     return { log: size / PAGE, checkpointed: 0 };
   }
 
-  /** False when there can be no thread. */
+  /** False when there can be no thread, or not now. */
   #request(): boolean {
+    try {
+      if (this.#thread === undefined) assertDescriptorsLeft();
+    } catch {
+      return false; // there may be some later
+    }
     try {
       this.#thread ??= this.#start();
     } catch {

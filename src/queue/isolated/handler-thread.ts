@@ -2,7 +2,7 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 
 import { UnrecoverableError } from "../../errors.ts";
 import { messageOf, stackOf } from "../../payload.ts";
-import { threads } from "../../threads.ts";
+import { assertDescriptorsLeft, threads } from "../../threads.ts";
 import type { Alarms } from "../../wake/alarms.ts";
 import type { Job, JobCall } from "../job.ts";
 import { NotBegunError } from "../lane.ts";
@@ -45,7 +45,9 @@ export class HandlerThread {
   #isOver = false;
   #current: Current | undefined;
 
+  /** @throws when there are no descriptors left */
   constructor(module: URL, alarms: Alarms, listener: ThreadListener) {
+    assertDescriptorsLeft();
     this.#alarms = alarms;
     this.#listener = listener;
     this.#loaded.promise.catch(() => {}); // whoever waits for it is told
