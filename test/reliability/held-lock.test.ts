@@ -25,7 +25,7 @@ test("while another program holds the write lock, calls give up after busyTimeou
   await using everything = await Everything.start(folder.file(), { busyTimeout: "200ms" });
   await everything.until(({ ticks }) => ticks > 0, "the scheduler leads");
   await everything.call("enqueueLater");
-  await everything.call("enqueueSlow"); // ends when its end cannot be written
+  await everything.runSlowJob(); // ends when its end cannot be written
 
   const free = await hold(folder.file());
   const heldAt = performance.now();

@@ -10,7 +10,7 @@ test("where nothing can be written, calls say so, loops tell it once a second, a
   expect(await everything.failures()).toEqual({});
   await everything.until(({ ticks }) => ticks > 0, "the scheduler leads");
   await everything.call("enqueueLater");
-  await everything.call("enqueueSlow"); // ends when its end cannot be written
+  await everything.runSlowJob(); // ends when its end cannot be written
 
   everything.limit("fsize", 1);
   const failures = Object.fromEntries(WRITES.map((name) => [name, "SQLITE_IOERR_WRITE"]));

@@ -72,6 +72,17 @@ export class Everything extends Process {
     return outcome;
   }
 
+  /** Resolves while a job is running that takes a second. */
+  async runSlowJob(): Promise<void> {
+    await this.call("enqueueSlow");
+    const end = performance.now() + 20_000;
+    for (;;) {
+      const { value } = await this.call("counts");
+      if ((value as { readonly processing: number }).processing > 0) return;
+      if (performance.now() > end) throw new Error("the slow job is not run");
+    }
+  }
+
   /** The codes of calls that fail, by their names. */
   async failures(names: readonly string[] = WRITES): Promise<Record<string, string>> {
     const failed: Record<string, string> = {};

@@ -79,7 +79,7 @@ const CALLS: Readonly<Record<string, (n: number) => unknown>> = {
   enqueueAsync: (n) => queue.enqueueAsync({ n }),
   enqueueLater: (n) => queue.enqueue({ n }, { delay: 500 }),
   enqueueIn: (ms) => queue.enqueue({ n: ms }, { delay: ms }),
-  enqueueSlow: (n) => queue.enqueue({ n, takes: 500 }),
+  enqueueSlow: (n) => queue.enqueue({ n, takes: 1_000 }),
   publish: (n) => stream.publish({ n }),
   publishAsync: (n) => stream.publishAsync({ n }),
   notify: (n) => db.notify("c", { n }),
