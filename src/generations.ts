@@ -12,8 +12,8 @@ function shared<T>(key: string, create: () => T): T {
 }
 
 /**
- * The names of all handles that this thread has opened, by whatever copy of this module. One of this very thread that is not among
- * them is of a program that ran here before: `bun --watch` starts the next one in the same process.
+ * The names of all handles of this thread that hold something, by whatever copy of this module. One of this very thread that is
+ * not among them is of a program that ran here before: `bun --watch` starts the next one in the same process.
  */
 export const handles: Set<string> = shared("honkbun.handles", () => new Set<string>());
 

@@ -47,7 +47,6 @@ export class Liveness implements Feed {
     this.#pool = pool;
     this.#hub = hub;
     this.#report = report;
-    handles.add(this.handle);
   }
 
   add(holdings: Holdings): void {
@@ -76,6 +75,7 @@ export class Liveness implements Feed {
     const own = ownIdentity();
     if (own === null) return; // who cannot be judged by others has its claims expire
     this.#mayBeRegistered = true;
+    handles.add(this.handle);
     connection.use(prepareLivenessStatements).register.run(this.handle, own.pid, own.startedAt, own.scope);
     // The transaction may roll back; that it has not is seen later.
     setImmediate(() => {
@@ -92,6 +92,7 @@ export class Liveness implements Feed {
   leave(connection: Connection): void {
     if (this.#holdings.some((one) => one.isHeldBy(connection, this.handle))) return;
     connection.use(prepareLivenessStatements).remove.run(this.handle);
+    handles.delete(this.handle); // it holds nothing, whether or not this commits
   }
 
   /** Looks soon, and from now on, until all who have started it stop it. In memory there is nobody else. */

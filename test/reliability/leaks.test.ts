@@ -1,0 +1,171 @@
+import { heapStats } from "bun:jsc";
+import { afterAll, expect, test } from "bun:test";
+import { getEventListeners } from "node:events";
+
+import { open } from "../../src/index.ts";
+import { openDescriptors } from "../support/descriptors.ts";
+import { within } from "../support/eventually.ts";
+import { Folder } from "../support/folder.ts";
+
+// A program that lives for months uses one signal, its own shutdown's, with everything it begins and ends.
+const TIMES = 200;
+
+const folder = new Folder();
+const db = open(folder.file(), { wake: { safetyInterval: false } });
+afterAll(() => {
+  db.close();
+  folder[Symbol.dispose]();
+});
+
+const shutdown = new AbortController();
+const { signal } = shutdown;
+const queue = db.queue<number, number>("q", { keepResult: "1s" });
+queue.setLimits({ keepCompleted: { maxCount: 0 } });
+const stream = db.stream<number>("s", { retain: { maxCount: 10 } });
+const limit = db.rateLimit("limit", { limit: 1_000_000, per: "1s" });
+const full = db.rateLimit("full", { limit: 1, per: "1h" });
+full.try();
+const doubled = db.task("doubled", {}, () => 1);
+
+/** Everything that may be begun with a signal, begun and ended. */
+const USES: Readonly<Record<string, () => unknown>> = {
+  "queue.work": async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const worker = queue.work(() => (resolve(), 1), { signal, timeout: "1m" });
+    queue.enqueue(1);
+    await promise;
+    await worker.stop({ timeout: "1m" });
+  },
+  "db.work": async () => {
+    const worker = db.work({ signal });
+    await doubled.enqueue().result({ signal, timeout: "1m" });
+    await worker.stop();
+  },
+  "queue.claim": async () => {
+    queue.enqueue(1);
+    for await (const job of queue.claim({ signal, visibilityTimeout: "1m" })) {
+      job.ack();
+      break;
+    }
+  },
+  "a claim that lives and dies with its job's signal": () => {
+    queue.enqueue(1);
+    const [job] = queue.claimBatch(1);
+    job?.signal.addEventListener("abort", () => {});
+    job?.heartbeat("1m");
+    job?.ack();
+  },
+  "queue.waitResult": async () => {
+    const id = queue.enqueue(1);
+    const result = queue.waitResult(id, { signal, timeout: "1m" });
+    queue.claimBatch(1)[0]?.ack({ result: 2 });
+    expect(await result).toBe(2);
+  },
+  "queue.waitResult in vain": async () => {
+    const id = queue.enqueue(1, { delay: "1h" });
+    await queue.waitResult(id, { signal, timeout: 1 }).catch(() => {});
+    queue.cancel(id);
+  },
+  "queue.watch": async () => {
+    const id = queue.enqueue(1, { delay: "1h" });
+    for await (const _ of queue.watch(id, { signal })) break;
+    queue.cancel(id);
+  },
+  enqueueAsync: () => queue.enqueueAsync(1).then((id) => queue.cancel(id)),
+  "a child after its parent": () => {
+    const parent = queue.enqueue(1, { delay: "1h" });
+    queue.enqueue(2, { after: [parent], uniqueKey: "k", group: "g" });
+    queue.cancel(parent);
+    queue.dead.purge("all");
+  },
+  "stream.subscribe": async () => {
+    stream.publish(1);
+    for await (const _ of stream.subscribe({ signal, consumer: "reader" })) break;
+    await stream.subscribe({ signal, from: "end" }).return?.();
+  },
+  "stream.process": async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const running = stream.process("projection", () => resolve(), { signal });
+    stream.publish(1);
+    await promise;
+    await running.stop();
+  },
+  "stream.group": async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const running = stream.group("members").work(() => resolve(), { signal });
+    stream.publish(1);
+    await promise;
+    await running.stop();
+  },
+  "db.listen": async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    using _ = db.listen("channel", () => resolve(), { signal });
+    db.notify("channel", 1);
+    await promise;
+  },
+  "db.listen as a source": async () => {
+    const source = db.listen("channel", { signal });
+    db.notify("channel", 1);
+    for await (const _ of source) break;
+  },
+  "db.lock": async () => {
+    using _ = await db.lock("lock", { signal, timeout: "1m" });
+  },
+  "db.lock in vain": async () => {
+    using _ = await db.lock("lock", { signal, timeout: "1m" });
+    await db.lock("lock", { signal, timeout: 1 }).catch(() => {});
+  },
+  "db.withLock": () =>
+    db.withLock("lock", (lock) => db.transaction(() => lock.guard()), { signal, ttl: "1m" }),
+  "rateLimit.wait": () => limit.wait({ signal, timeout: "1m" }),
+  "rateLimit.wait in vain": () => full.wait({ signal, timeout: 1 }).catch(() => {}),
+  "scheduler.start": async () => {
+    db.scheduler.add("hourly", { every: "1h", queue: "scheduled" });
+    await db.scheduler.start({ signal }).stop();
+    db.scheduler.remove("hourly");
+  },
+  "db.on": () => db.on("error", () => {})[Symbol.dispose](),
+  "another handle": () => {
+    using other = open(folder.file());
+    other.queue("q").latency();
+  },
+};
+
+async function repeat(use: () => unknown, times: number): Promise<void> {
+  for (let n = 0; n < times; n++) await use();
+}
+
+interface Held {
+  readonly listeners: number;
+  readonly descriptors: number;
+  readonly timers: number;
+  readonly objects: number;
+}
+
+function held(): Held {
+  Bun.gc(true);
+  const { objectCount, objectTypeCounts } = heapStats();
+  return {
+    listeners: getEventListeners(signal, "abort").length,
+    descriptors: openDescriptors(folder.path).length,
+    timers: objectTypeCounts.Timeout ?? 0,
+    objects: objectCount,
+  };
+}
+
+test.each(Object.entries(USES))(
+  "%s leaves nothing behind, however often",
+  async (_, use) => {
+    await within(repeat(use, 20), "it has warmed up");
+    const before = held();
+    await within(repeat(use, TIMES), "it was used", 60_000);
+    await Bun.sleep(20); // what ends with it
+    const after = held();
+    expect(after.listeners).toBe(0);
+    expect(after.descriptors - before.descriptors).toBeLessThan(TIMES / 10); // readers are opened as they are needed
+    expect(after.timers - before.timers).toBeLessThan(TIMES / 10);
+    // One object per use would be a leak.
+    expect(after.objects - before.objects).toBeLessThan(TIMES);
+  },
+  90_000,
+);
