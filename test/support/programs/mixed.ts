@@ -1,10 +1,20 @@
 // Does a bit of everything at once, until it is killed: enqueues, runs jobs, publishes, projects a stream, and counts under a lock. Says
-// the id of each job that is stored. Once it is told to finish it adds nothing more, and goes on with what there is.
+// the id of each job that is stored. Once it is told to finish it adds nothing more, says what it has done since it was told to count, and
+// goes on with what there is.
 import { writeSync } from "node:fs";
 
 import { LockLostError, open, WaitTimeoutError } from "../../../src/index.ts";
 import { answer } from "./channel.ts";
 
+/** How often this process has done what. */
+export interface Done {
+  jobs: number;
+  enqueued: number;
+  published: number;
+  locks: number;
+}
+
+const did: Done = { jobs: 0, enqueued: 0, published: 0, locks: 0 };
 const db = open(process.argv[2] ?? "", { wake: { safetyInterval: false, mode: "watch" } });
 const queue = db.queue<{ n: number }>("q", { maxAttempts: 1_000, backoff: { type: "fixed", base: 20 } });
 const stream = db.stream<number>("events");
@@ -19,16 +29,23 @@ queue.work(
   (job) => {
     if (job.payload.n % 50 === job.attempt) throw new Error("not yet");
     db.transaction((tx) => {
-      tx.run("INSERT INTO effects (job) VALUES (?)", [job.id]);
+      tx.run("INSERT INTO effects (job, attempt) VALUES (?, ?)", [job.id, job.attempt]);
       job.ack();
     });
+    did.jobs++;
   },
   { concurrency: 4 },
 );
 stream.process("projection", ({ payload }, tx) => {
   tx.run("UPDATE projection SET events = events + 1, total = total + ?", [payload]);
 });
-db.queue("ticks").work(() => {});
+const ticks = db.queue("ticks", { maxAttempts: 1_000 });
+ticks.work((job) =>
+  db.transaction((tx) => {
+    tx.run("INSERT INTO ticks (at) VALUES (?)", [ticks.get(job.id)?.runAt.getTime() ?? 0]);
+    job.ack();
+  }),
+);
 db.scheduler.add("tick", { every: "1s", queue: "ticks", payload: 1 });
 db.scheduler.start();
 
@@ -45,12 +62,18 @@ async function repeat(act: () => unknown, pause: number): Promise<void> {
 
 let n = 0;
 const producing = [
-  repeat(() => tell(queue.enqueue({ n: n++ })), 5),
+  repeat(() => {
+    tell(queue.enqueue({ n: n++ }));
+    did.enqueued++;
+  }, 5),
   repeat(async () => {
     for (const id of await Promise.all(Array.from({ length: 5 }, () => queue.enqueueAsync({ n: n++ }))))
       tell(id);
   }, 10),
-  repeat(() => stream.publish(n++ % 10), 5),
+  repeat(() => {
+    stream.publish(n++ % 10);
+    did.published++;
+  }, 5),
   repeat(async () => {
     try {
       await db.withLock(
@@ -67,13 +90,18 @@ const producing = [
         },
         { ttl: "5s", timeout: "10s" },
       );
+      did.locks++;
     } catch (error) {
       if (!(error instanceof LockLostError || error instanceof WaitTimeoutError)) throw error;
     }
   }, 5),
 ];
-await answer(async () => {
+await answer(async (message: "count" | "finish") => {
+  if (message === "count") {
+    Object.assign(did, { jobs: 0, enqueued: 0, published: 0, locks: 0 });
+    return "counting";
+  }
   isOver = true;
   await Promise.all(producing);
-  return "finishing";
+  return did;
 });
