@@ -90,6 +90,8 @@ export class Pool {
       if (!this.#ownsWriter) this.#wait.run(() => assertNothingHidden(handle));
       const connection = this.path === null ? this.writer.connection : this.#loops();
       migrate(connection, this.name, this.#wait, options.now, () => assertSchema(connection, this.name));
+      // Has it open the log now: with no descriptor left for that, a later send would find no tables.
+      if (this.#ownsWriter) this.#wait.run(() => handle.run("PRAGMA schema_version"));
       this.#identity = this.path === null ? null : new FileIdentity(this.path);
       this.#checkpointer =
         this.path === null
@@ -180,8 +182,12 @@ export class Pool {
     }
   }
 
-  /** Reads on the open `db.transaction` what it has written, else what is committed. */
+  /**
+   * Reads on the open `db.transaction` what it has written, else what is committed.
+   * @throws ClosedError; FileReplacedError once that is known
+   */
   read<T>(fn: (connection: Connection) => T): T {
+    if (this.#replaced !== null) throw this.#replaced;
     return this.writer.inTransaction ? fn(this.writer.connection) : this.readCommitted(fn);
   }
 

@@ -60,7 +60,7 @@ describe("without a file descriptor left", () => {
     await process.ask("write");
     await until(process, ({ size }) => size > 10_000_000, "it is checkpointed");
     using db = open(folder.file());
-    expect(db.queue("q").counts()).toMatchObject({ ready: 1, delayed: 300 });
+    expect(db.queue("q").counts()).toMatchObject({ ready: 0, delayed: 300 });
   });
 
   test("a job that needs a thread does not end the process, and is run later", async () => {

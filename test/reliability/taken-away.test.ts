@@ -29,6 +29,7 @@ describe("a process with a loop of each module", () => {
       take(folder);
       const failures = Object.fromEntries(WRITES.map((name) => [name, REPLACED]));
       expect(await everything.failures()).toEqual(failures);
+      expect((await everything.call("counts")).code).toBe(REPLACED); // what there was nobody else sees any more
       const all = {
         consumer: REPLACED,
         lock: REPLACED,

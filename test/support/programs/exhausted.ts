@@ -9,7 +9,6 @@ const db = open(path, { wake: { safetyInterval: false } });
 const errors: string[] = [];
 db.on("error", ({ error, where }) => void errors.push(`${where}: ${(error as Error).message}`));
 const queue = db.queue<string | number>("q", { keepResult: true, backoff: { base: 50 } });
-queue.enqueue(0);
 const heard: unknown[] = [];
 const taken: number[] = [];
 const results: unknown[] = [];
