@@ -19,7 +19,7 @@ export function checkWal(connection: Connection, path: string): { findings: Find
   if (readers.length > 0) {
     findings.push({
       kind: "reader",
-      message: describePinned(pendingBytes, readers),
+      message: describePinned(pendingBytes, readers, undefined),
       advice:
         "A read transaction, or a statement that was not read to its end, has been left open there. Until it ends, the WAL grows with each write.",
     });

@@ -16,6 +16,12 @@ interface Wal {
   readonly checkpointed: number;
 }
 
+export interface Outcome {
+  readonly reachedEnd: boolean;
+  /** What SQLite has said, where it could not even try. */
+  readonly error: string | undefined;
+}
+
 /** How long to ask for the write lock, in milliseconds. */
 const PATIENCE = 100;
 /** A checkpoint of so many milliseconds is short, and so many rounds are tried to get to one. */
@@ -26,6 +32,7 @@ const LONGEST = 3;
 
 self.onmessage = ({ data: { path, emptyFrom, running } }: MessageEvent<Request>) => {
   let wal: Wal | null = null;
+  let error: string | undefined;
   try {
     using db = new Database(path, { create: false, readwrite: true });
     using passive = db.prepare<Wal, []>("PRAGMA wal_checkpoint(PASSIVE)");
@@ -36,12 +43,13 @@ self.onmessage = ({ data: { path, emptyFrom, running } }: MessageEvent<Request>)
       using lock = new Database(path, { create: false, readwrite: true });
       if (begin(lock)) wal = passive.get();
     }
-  } catch {
+  } catch (cause) {
     // Such as BUSY while another process checkpoints: the next request will do.
+    error = (cause as Error).message;
   }
   Atomics.store(running, 0, 0);
   // What was left when it began tells whether a reader keeps it from going on.
-  self.postMessage(wal !== null && wal.checkpointed === wal.log);
+  self.postMessage({ reachedEnd: wal !== null && wal.checkpointed === wal.log, error } satisfies Outcome);
 };
 
 /**

@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 
 import { assertDescriptorsLeft } from "../threads.ts";
+import type { Outcome } from "./checkpoint-thread.ts";
 // @ts-expect-error it is imported as text, not as a module
 import source from "./checkpoint-thread.ts" with { type: "text" };
 import type { Connection } from "./connection.ts";
@@ -39,6 +40,7 @@ export class Checkpointer {
   #asksSqlite: boolean | undefined;
   /** The latest checkpoint could not get to the end. */
   #isPinned = false;
+  #error: string | undefined;
   #toldAt = Number.NEGATIVE_INFINITY;
 
   /**
@@ -74,7 +76,7 @@ export class Checkpointer {
     const bytes = backlog * (pageSize.get()?.page_size ?? PAGE);
     if (bytes <= LONG_WAL) return;
     this.#toldAt = now;
-    const message = describePinned(bytes, readersOf(this.#path));
+    const message = describePinned(bytes, readersOf(this.#path), this.#error);
     setImmediate(() => {
       if (!this.#closed) this.#tooLong(message);
     });
@@ -119,7 +121,7 @@ export class Checkpointer {
     const url = URL.createObjectURL(new Blob([source as string], { type: "application/typescript" }));
     const thread = new Worker(url, { name: "honkbun checkpoint" });
     thread.unref();
-    thread.onmessage = ({ data }: MessageEvent<boolean>) => this.#onDone(data);
+    thread.onmessage = ({ data }: MessageEvent<Outcome>) => this.#onDone(data);
     thread.onerror = (event) => {
       event.preventDefault();
       this.#failed = true;
@@ -129,12 +131,13 @@ export class Checkpointer {
     return thread;
   }
 
-  #onDone(reachedEnd: boolean): void {
+  #onDone({ reachedEnd, error }: Outcome): void {
     if (this.#closed) {
       this.#thread?.terminate();
       return;
     }
     this.#isPinned = !reachedEnd;
+    this.#error = error;
     const pause = reachedEnd ? PAUSE : PINNED_PAUSE;
     this.#notBefore = performance.now() + pause;
     // For what was written meanwhile, perhaps by the last commit for long.

@@ -22,11 +22,15 @@ export function readersOf(path: string): number[] {
   }
 }
 
-/** Says how much of a WAL cannot be checkpointed, and who is known to keep it. */
-export function describePinned(bytes: number, readers: readonly number[]): string {
+/** Says how much of a WAL cannot be checkpointed, and why, as far as is known: who reads, and what SQLite has said. */
+export function describePinned(bytes: number, readers: readonly number[], error: string | undefined): string {
   const who = readers.map((pid) => `process ${pid}`).join(", ");
-  const reason = who === "" ? "" : `: ${who} reads an old state of the file`;
-  return `${inMegabytes(bytes)} of the WAL cannot be checkpointed${reason}`;
+  const reasons = [
+    `${inMegabytes(bytes)} of the WAL cannot be checkpointed`,
+    ...(who === "" ? [] : [`an old state of the file is read by ${who}`]),
+    ...(error === undefined ? [] : [error]),
+  ];
+  return reasons.join(": ");
 }
 
 export function inMegabytes(bytes: number): string {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";
 
 import { type Honkbun, open } from "../../src/index.ts";
+import { describePinned } from "../../src/sqlite/long-wal.ts";
 import { eventually } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 import { Process } from "../support/process.ts";
@@ -83,7 +84,7 @@ describe("the WAL", () => {
     await Bun.sleep(20);
     expect(errors).toEqual([{ error: expect.any(Error), where: "checkpoint" }]);
     expect(String((errors[0] as { error: unknown }).error)).toContain(
-      `process ${reader.pid} reads an old state`,
+      `an old state of the file is read by process ${reader.pid}`,
     );
     expect(statSync(`${folder.file()}-wal`).size).toBeGreaterThan(80 * MEGABYTE);
     reader.kill();
@@ -93,6 +94,15 @@ describe("the WAL", () => {
       return statSync(`${folder.file()}-wal`).size <= 64 * MEGABYTE;
     }, "it is shorter");
   }, 60_000);
+
+  test("is told of with the reasons, where they are known", () => {
+    const told = "65.0 MB of the WAL cannot be checkpointed";
+    expect(describePinned(65_000_000, [], undefined)).toBe(told);
+    expect(describePinned(65_000_000, [7], undefined)).toBe(
+      `${told}: an old state of the file is read by process 7`,
+    );
+    expect(describePinned(65_000_000, [], "disk I/O error")).toBe(`${told}: disk I/O error`);
+  });
 
   for (const how of ["throws", "fails later"]) {
     test(`is bounded by checkpoints on this thread where a thread cannot run: it ${how}`, async () => {
