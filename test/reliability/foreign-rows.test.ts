@@ -10,9 +10,10 @@ import { eventually } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 import { makeFile, useAll } from "../support/foreign-rows.ts";
 import { Process } from "../support/process.ts";
+import { runs } from "../support/runs.ts";
 
 // Rows as another program, or somebody at the sqlite3 shell, may write them: any value in any column.
-const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 150);
+const { numRuns, deadline } = runs(0.075);
 
 const VALUES = [
   "NULL",
@@ -77,63 +78,71 @@ test("a file in which nothing is spoilt has everything run", async () => {
   expect(await complaints(() => {})).toEqual([]);
 });
 
-test("a value of whatever type in any column stops nothing else, and is told by errors that say so", async () => {
-  const cell = fc.tuple(fc.constantFrom(...columns()), fc.constantFrom(...VALUES));
-  await fc.assert(
-    fc.asyncProperty(fc.array(cell, { minLength: 1, maxLength: 2 }), async (cells) => {
-      const found = await complaints((path) => {
-        for (const [[table, column], value] of cells) spoil(path, table, column, value);
-      });
-      expect(found).toEqual([]);
-    }),
-    { numRuns: RUNS },
-  );
-}, 600_000);
+test(
+  "a value of whatever type in any column stops nothing else, and is told by errors that say so",
+  async () => {
+    const cell = fc.tuple(fc.constantFrom(...columns()), fc.constantFrom(...VALUES));
+    await fc.assert(
+      fc.asyncProperty(fc.array(cell, { minLength: 1, maxLength: 2 }), async (cells) => {
+        const found = await complaints((path) => {
+          for (const [[table, column], value] of cells) spoil(path, table, column, value);
+        });
+        expect(found).toEqual([]);
+      }),
+      { numRuns },
+    );
+  },
+  deadline,
+);
 
-test("jobs of random columns stop no others", async () => {
-  const value = fc.constantFrom(...VALUES);
-  const state = fc.constantFrom("pending", "processing", "blocked", "waiting", "joining", "nonsense");
-  const names = [
-    "payload",
-    "priority",
-    "run_at",
-    "worker_id",
-    "claim_expires_at",
-    "attempts",
-    "max_attempts",
-    "expires_at",
-  ];
-  const own = [
-    "due_ms",
-    "group_key",
-    "group_seq",
-    "turn_ms",
-    "unique_key",
-    "keep_result",
-    "is_awaited",
-    "has_history",
-  ];
-  const column = fc.constantFrom(...names, ...own);
-  const job = fc.tuple(state, fc.dictionary(column, value, { maxKeys: 6 }));
-  await fc.assert(
-    fc.asyncProperty(fc.array(job, { minLength: 1, maxLength: 30 }), async (jobs) => {
-      const found = await complaints((path) => {
-        using db = new Database(path);
-        for (const [as, { payload = "'1'", ...others }] of jobs) {
-          const [given, values] = [Object.keys(others), Object.values(others)];
-          try {
-            db.run(
-              `INSERT INTO _honker_live (${["queue", "state", "payload", ...given].join(", ")})
+test(
+  "jobs of random columns stop no others",
+  async () => {
+    const value = fc.constantFrom(...VALUES);
+    const state = fc.constantFrom("pending", "processing", "blocked", "waiting", "joining", "nonsense");
+    const names = [
+      "payload",
+      "priority",
+      "run_at",
+      "worker_id",
+      "claim_expires_at",
+      "attempts",
+      "max_attempts",
+      "expires_at",
+    ];
+    const own = [
+      "due_ms",
+      "group_key",
+      "group_seq",
+      "turn_ms",
+      "unique_key",
+      "keep_result",
+      "is_awaited",
+      "has_history",
+    ];
+    const column = fc.constantFrom(...names, ...own);
+    const job = fc.tuple(state, fc.dictionary(column, value, { maxKeys: 6 }));
+    await fc.assert(
+      fc.asyncProperty(fc.array(job, { minLength: 1, maxLength: 30 }), async (jobs) => {
+        const found = await complaints((path) => {
+          using db = new Database(path);
+          for (const [as, { payload = "'1'", ...others }] of jobs) {
+            const [given, values] = [Object.keys(others), Object.values(others)];
+            try {
+              db.run(
+                `INSERT INTO _honker_live (${["queue", "state", "payload", ...given].join(", ")})
                VALUES (${["'q'", `'${as}'`, payload, ...values].join(", ")})`,
-            );
-          } catch {} // which the table itself refuses
-        }
-      });
-      expect(found).toEqual([]);
-    }),
-    { numRuns: Math.ceil(RUNS / 5) },
-  );
-}, 600_000);
+              );
+            } catch {} // which the table itself refuses
+          }
+        });
+        expect(found).toEqual([]);
+      }),
+      { numRuns: Math.ceil(numRuns / 5) },
+    );
+  },
+  deadline,
+);
 
 describe("a row with an id that no number holds", () => {
   test.each(UNSAFE)("is never taken for that of another: what comes after it is refused (%s)", async (id) => {

@@ -8,10 +8,11 @@ import { OpenError } from "../../src/errors.ts";
 import { type Honkbun, HonkbunError, open } from "../../src/index.ts";
 import { Folder } from "../support/folder.ts";
 import { Process } from "../support/process.ts";
+import { runs } from "../support/runs.ts";
 import { contents, workload, WorkloadClock } from "../support/workload.ts";
 
 // Files that somebody else has prepared: what is in them refuses to be opened with a clear error, or does no harm.
-const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 150);
+const { numRuns, deadline } = runs(0.075);
 
 /** A file in which this SQL was run; `isOurs`: after honkbun had made its tables. */
 function prepare(folder: Folder, sql: string, isOurs = false): string {
@@ -178,36 +179,40 @@ test("a file of another format stores the same, and keeps its format", async () 
   }
 }, 30_000);
 
-test("a damaged first page is refused by an error of the library's, or does no harm", () => {
-  using folder = new Folder();
-  const path = prepare(folder, "INSERT INTO _honker_live (queue, payload) VALUES ('q', '1')", true);
-  using copy = new Database(path);
-  copy.run("PRAGMA wal_checkpoint(TRUNCATE)");
-  const whole = readFileSync(path);
-  const flips = fc.array(fc.tuple(fc.nat({ max: 4_095 }), fc.integer({ min: 1, max: 255 })), {
-    minLength: 1,
-    maxLength: 4,
-  });
-  let runs = 0;
-  void fc.assert(
-    fc.property(flips, (changes) => {
-      const bytes = Buffer.from(whole);
-      for (const [at, change] of changes) bytes[at] = (bytes[at] ?? 0) ^ change;
-      const damaged = folder.file(`${runs++}.db`);
-      writeFileSync(damaged, bytes);
-      try {
-        using db = open(damaged, options);
+test(
+  "a damaged first page is refused by an error of the library's, or does no harm",
+  () => {
+    using folder = new Folder();
+    const path = prepare(folder, "INSERT INTO _honker_live (queue, payload) VALUES ('q', '1')", true);
+    using copy = new Database(path);
+    copy.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    const whole = readFileSync(path);
+    const flips = fc.array(fc.tuple(fc.nat({ max: 4_095 }), fc.integer({ min: 1, max: 255 })), {
+      minLength: 1,
+      maxLength: 4,
+    });
+    let runs = 0;
+    void fc.assert(
+      fc.property(flips, (changes) => {
+        const bytes = Buffer.from(whole);
+        for (const [at, change] of changes) bytes[at] = (bytes[at] ?? 0) ^ change;
+        const damaged = folder.file(`${runs++}.db`);
+        writeFileSync(damaged, bytes);
         try {
-          db.queue("q").claimBatch(1)[0]?.ack();
-          db.check();
-        } catch {} // SQLite tells of damage where it finds it
-      } catch (error) {
-        expect(error).toBeInstanceOf(HonkbunError);
-      }
-    }),
-    { numRuns: RUNS },
-  );
-}, 600_000);
+          using db = open(damaged, options);
+          try {
+            db.queue("q").claimBatch(1)[0]?.ack();
+            db.check();
+          } catch {} // SQLite tells of damage where it finds it
+        } catch (error) {
+          expect(error).toBeInstanceOf(HonkbunError);
+        }
+      }),
+      { numRuns },
+    );
+  },
+  deadline,
+);
 
 describe("a trigger that has writes ignored", () => {
   const ignoring = (event: string): string =>

@@ -6,9 +6,10 @@ import * as fc from "fast-check";
 import { ClaimLostError, type Honkbun, type Job, open } from "../../src/index.ts";
 import { Folder } from "../support/folder.ts";
 import { Honker } from "../support/honker.ts";
+import { runs } from "../support/runs.ts";
 
 // What has to hold of groups, limits and retention whatever two handles and honker call: looked at in the rows after each call.
-const RUNS = Math.ceil(Number(Bun.env.RELIABILITY_RUNS ?? 2_000) / 2);
+const { numRuns, deadline } = runs(0.5);
 const HANDLES = 2;
 const NAME = "limited";
 const PER = 10_000;
@@ -397,13 +398,17 @@ function count(table: string): number {
   return reader.query<{ n: number }, []>(`SELECT count(*) AS n FROM ${table}`).get()?.n ?? 0;
 }
 
-test("groups, limits and retention hold, whatever is called", async () => {
-  await fc.assert(
-    fc.property(fc.array(calls, { maxLength: 40, size: "max" }), (sequence) => {
-      now += 86_400_000;
-      const run = new Run();
-      for (const call of sequence) run.do(call);
-    }),
-    { numRuns: RUNS },
-  );
-}, 600_000);
+test(
+  "groups, limits and retention hold, whatever is called",
+  async () => {
+    await fc.assert(
+      fc.property(fc.array(calls, { maxLength: 40, size: "max" }), (sequence) => {
+        now += 86_400_000;
+        const run = new Run();
+        for (const call of sequence) run.do(call);
+      }),
+      { numRuns },
+    );
+  },
+  deadline,
+);

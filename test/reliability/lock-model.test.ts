@@ -4,9 +4,10 @@ import * as fc from "fast-check";
 
 import { type Lock, LockLostError, open } from "../../src/index.ts";
 import { Folder } from "../support/folder.ts";
+import { runs } from "../support/runs.ts";
 
 // Locks and rate limits by two handles of one file, beside a model. No timer runs between the calls: nothing is renewed by itself.
-const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 2_000);
+const { numRuns, deadline } = runs(1);
 const HANDLES = 2;
 const NAMES = ["a", "b"] as const;
 
@@ -227,13 +228,17 @@ class Run {
   }
 }
 
-test("random calls of two handles hold locks, and count against limits, as the model does", async () => {
-  await fc.assert(
-    fc.property(fc.array(calls, { maxLength: 50, size: "max" }), (sequence) => {
-      now += 86_400_000;
-      const run = new Run();
-      for (const call of sequence) run.do(call);
-    }),
-    { numRuns: RUNS },
-  );
-}, 300_000);
+test(
+  "random calls of two handles hold locks, and count against limits, as the model does",
+  async () => {
+    await fc.assert(
+      fc.property(fc.array(calls, { maxLength: 50, size: "max" }), (sequence) => {
+        now += 86_400_000;
+        const run = new Run();
+        for (const call of sequence) run.do(call);
+      }),
+      { numRuns },
+    );
+  },
+  deadline,
+);

@@ -6,11 +6,12 @@ import * as fc from "fast-check";
 import { ClaimLostError, type Job, open, type Queue } from "../../src/index.ts";
 import { Folder } from "../support/folder.ts";
 import { Honker } from "../support/honker.ts";
+import { runs } from "../support/runs.ts";
 import { type EnqueueTerms, QueueModel, VISIBILITY } from "./queue-model.ts";
 
 // Random calls on two handles of one file, and honker's on a third connection, each compared with the model: what it returns, and
-// every row after it. RELIABILITY_RUNS=100000 looks longer; a failure prints its seed and the shortest calls that show it.
-const RUNS = Number(Bun.env.RELIABILITY_RUNS ?? 2_000);
+// every row after it. A failure prints its seed and the shortest calls that show it.
+const { numRuns, deadline } = runs(1);
 const HANDLES = 2;
 const NAME = "q";
 
@@ -415,14 +416,18 @@ class Run {
   }
 }
 
-test("random calls of two handles and of honker do what the model does", async () => {
-  await fc.assert(
-    fc.property(fc.array(calls, { maxLength: 50, size: "max" }), (sequence) => {
-      now += 86_400_000;
-      for (const table of TABLES) reader.run(`DELETE FROM ${table}`);
-      const run = new Run();
-      for (const call of sequence) run.do(call);
-    }),
-    { numRuns: RUNS },
-  );
-}, 300_000);
+test(
+  "random calls of two handles and of honker do what the model does",
+  async () => {
+    await fc.assert(
+      fc.property(fc.array(calls, { maxLength: 50, size: "max" }), (sequence) => {
+        now += 86_400_000;
+        for (const table of TABLES) reader.run(`DELETE FROM ${table}`);
+        const run = new Run();
+        for (const call of sequence) run.do(call);
+      }),
+      { numRuns },
+    );
+  },
+  deadline,
+);

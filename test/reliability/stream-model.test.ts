@@ -13,10 +13,11 @@ import {
 } from "../../src/index.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
+import { runs } from "../support/runs.ts";
 
 // A stream by two handles of one file, and honker's statements, beside a model: who processes, subscribes or is a member of a group
 // does so by its own loop, and each call waits until the loops have nothing left to do.
-const RUNS = Math.ceil(Number(Bun.env.RELIABILITY_RUNS ?? 2_000) / 4);
+const { numRuns, deadline } = runs(0.25);
 const HANDLES = 2;
 const KEYS = ["a", "b", null] as const;
 const PROJECTION = "projection";
@@ -531,24 +532,28 @@ function sorted<T extends number | string>(values: readonly T[]): T[] {
 }
 
 let topics = 0;
-test("streams, their consumers and groups do what the model does", async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      fc.array(calls, { maxLength: 30, size: "max" }),
-      fc.boolean(),
-      async (sequence, isOrdered) => {
-        const run = new Run(`topic ${topics++}`, isOrdered);
-        try {
-          for (const call of sequence) await run.do(call);
-        } finally {
-          await run.end();
-        }
-      },
-    ),
-    { numRuns: RUNS },
-  );
-  const unexpected = errors.filter(
-    (error) => !(error instanceof OffsetTrimmedError || (error as Error).message === "not yet"),
-  );
-  expect(unexpected).toEqual([]);
-}, 600_000);
+test(
+  "streams, their consumers and groups do what the model does",
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(calls, { maxLength: 30, size: "max" }),
+        fc.boolean(),
+        async (sequence, isOrdered) => {
+          const run = new Run(`topic ${topics++}`, isOrdered);
+          try {
+            for (const call of sequence) await run.do(call);
+          } finally {
+            await run.end();
+          }
+        },
+      ),
+      { numRuns },
+    );
+    const unexpected = errors.filter(
+      (error) => !(error instanceof OffsetTrimmedError || (error as Error).message === "not yet"),
+    );
+    expect(unexpected).toEqual([]);
+  },
+  deadline,
+);
