@@ -3,10 +3,12 @@ import { afterAll, expect, test } from "bun:test";
 import * as fc from "fast-check";
 
 import { type Lock, LockLostError, open } from "../../src/index.ts";
+import { storedName } from "../../src/rate-limit/rate-limit-options.ts";
 import { Folder } from "../support/folder.ts";
+import { Honker } from "../support/honker.ts";
 import { runs } from "../support/runs.ts";
 
-// Locks and rate limits by two handles of one file, beside a model. No timer runs between the calls: nothing is renewed by itself.
+// Locks and rate limits by two handles of one file and by honker, beside a model. No timer runs between the calls: nothing is renewed by itself.
 const { numRuns, deadline } = runs(1);
 const HANDLES = 2;
 const NAMES = ["a", "b"] as const;
@@ -16,7 +18,9 @@ let now = Date.UTC(2026, 0, 1);
 const databases = Array.from({ length: HANDLES }, () =>
   open(folder.file(), { clock: () => now, wake: { safetyInterval: false } }),
 );
+const honker = new Honker(folder.file(), () => Math.floor(now / 1_000));
 afterAll(() => {
+  honker[Symbol.dispose]();
   for (const db of databases) db.close();
   folder[Symbol.dispose]();
 });
@@ -31,6 +35,9 @@ type Call =
       readonly key: string;
       readonly cost: number;
     }
+  | { readonly call: "honkerLock"; readonly name: "a" | "b"; readonly ttl: number }
+  | { readonly call: "honkerUnlock"; readonly name: "a" | "b" }
+  | { readonly call: "honkerTry"; readonly key: string }
   | { readonly call: "advance"; readonly by: number }
   | { readonly call: "rollback"; readonly calls: readonly Call[] };
 
@@ -54,8 +61,13 @@ const single: fc.Arbitrary<Call> = fc.oneof(
     }),
   },
 );
+const key = fc.constantFrom("x", "y");
+const name = fc.constantFrom(...NAMES);
 const calls: fc.Arbitrary<Call> = fc.oneof(
   { weight: 8, arbitrary: single },
+  { weight: 1, arbitrary: fc.record({ call: fc.constant("honkerLock" as const), name, ttl }) },
+  { weight: 1, arbitrary: fc.record({ call: fc.constant("honkerUnlock" as const), name }) },
+  { weight: 1, arbitrary: fc.record({ call: fc.constant("honkerTry" as const), key }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -85,7 +97,8 @@ const PER = 10_000;
 const BURST = 5;
 
 class Run {
-  readonly #holders = new Map<string, { readonly held: Held; expiresAt: number }>();
+  /** Null: it is honker's. */
+  readonly #holders = new Map<string, { readonly held: Held | null; expiresAt: number }>();
   readonly #all: Held[] = [];
   readonly #windows = new Map<string, number>();
   /** Microseconds until which each bucket takes to be full. */
@@ -166,6 +179,29 @@ class Run {
           retryAfter: allowed ? 0 : Math.ceil((after - at - BURST * each) / 1_000),
           resetAt: new Date(Math.ceil(fullAt / 1_000)),
         });
+        break;
+      }
+      case "honkerLock": {
+        const name = this.#prefix + call.name;
+        const holder = this.#holders.get(name);
+        const isFree = holder === undefined || holder.expiresAt <= Math.floor(now / 1_000);
+        if (isFree) this.#holders.set(name, { held: null, expiresAt: Math.floor(now / 1_000) + call.ttl });
+        expect(honker.lock(name, "honker", call.ttl)).toBe(isFree || holder.held === null);
+        break;
+      }
+      case "honkerUnlock": {
+        const name = this.#prefix + call.name;
+        honker.unlock(name, "honker");
+        if (this.#holders.get(name)?.held === null) this.#holders.delete(name);
+        break;
+      }
+      case "honkerTry": {
+        const start = Math.floor(now / PER) * PER;
+        const window = `${this.#prefix + call.key} ${start}`;
+        const count = this.#windows.get(window) ?? 0;
+        if (count < LIMIT) this.#windows.set(window, count + 1);
+        const stored = storedName("fixed", this.#prefix + call.key, "test");
+        expect(honker.tryRateLimit(stored, LIMIT, PER / 1_000)).toBe(count < LIMIT);
         break;
       }
       case "advance":
