@@ -68,6 +68,8 @@ export class Processor<E> implements Running, Follower {
   readonly #stopped = Promise.withResolvers<void>();
   readonly #offAbort: () => void;
   readonly #begin: number;
+  /** For who begins with whatever is left: up to this offset, what is trimmed before anything is saved is no gap. */
+  readonly #present: number;
   #timer: Timer | undefined;
   #isStopping = false;
   #isOver = false;
@@ -87,9 +89,12 @@ export class Processor<E> implements Running, Follower {
     if (!this.#isStopping) host.context.feed.add(this);
     this.#offAbort = onAbort(signal, () => void this.stop());
     // Where it begins is decided now; when, in a later turn, so that the caller has what `process` returns.
-    this.#begin = this.#isStopping
-      ? 0
-      : host.context.pool.readCommitted((connection) => resolvePosition(connection, host.topic, host.from));
+    [this.#begin, this.#present] = this.#isStopping
+      ? [0, 0]
+      : host.context.pool.readCommitted((connection) => [
+          resolvePosition(connection, host.topic, host.from),
+          host.from === "start" ? resolvePosition(connection, host.topic, "end") : 0,
+        ]);
     setImmediate(() => void this.#run());
   }
 
@@ -169,9 +174,12 @@ export class Processor<E> implements Running, Follower {
     const { connection } = context.pool.writer;
     const { page, seek } = connection.use(prepareStreamStatements);
     const stored = savedOffset(connection, topic, consumer);
-    const position = stored ?? this.#begin;
+    let position = stored ?? this.#begin;
     const through = trimmedThrough(connection, topic);
-    if (through > position) throw trimmedError(topic, position, through);
+    if (through > position) {
+      if (stored !== undefined || through > this.#present) throw trimmedError(topic, position, through);
+      position = through;
+    }
     const rows = page.all(topic, position, position < this.#suspect ? 1 : BATCH);
     let last = position;
     const end = performance.now() + BATCH_TIME;

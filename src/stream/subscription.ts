@@ -38,6 +38,8 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
   #index = 0;
   /** Events up to this offset were read. */
   #position = 0;
+  /** Until the first read, for who begins with whatever is left: up to this offset, what is trimmed meanwhile is no gap. */
+  #present = 0;
   /** Handed out last, and not known to be handled. */
   #current: number | undefined;
   /** Events up to these offsets are handled, and saved. */
@@ -139,6 +141,7 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
     this.#index = 0;
     this.#current = undefined;
     this.#position = offset;
+    this.#present = 0;
     this.#handled = offset;
     this.#saved = offset;
     this.wake();
@@ -167,12 +170,16 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
   #begin(): void {
     const { consumer, from = "saved" } = this.#options;
     const { pool, feed } = this.#context;
-    const { saved, position, seq } = pool.readCommitted((connection) => {
+    const { saved, position, present, seq } = pool.readCommitted((connection) => {
       const { lastSeek } = connection.use(prepareStreamStatements);
       const saved = consumer === undefined ? undefined : savedOffset(connection, this.topic, consumer);
       return {
         seq: lastSeek.get()?.seq ?? 0,
         saved,
+        present:
+          from === "start" || (from === "saved" && saved === undefined)
+            ? resolvePosition(connection, this.topic, "end")
+            : 0,
         position:
           from === "saved"
             ? (saved ?? resolvePosition(connection, this.topic, "start"))
@@ -180,6 +187,7 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
       };
     });
     this.#seq = seq;
+    this.#present = present;
     this.#position = position;
     this.#handled = position;
     // In memory offsets count that the open transaction has given, and may yet take back.
@@ -235,9 +243,11 @@ export class Subscription<E> extends PushSource<StreamEvent<E>> implements Strea
       };
     });
     if (trimmed > this.#position) {
-      this.#passOver(trimmed);
+      if (trimmed > this.#present) this.#passOver(trimmed);
+      else this.#position = this.#handled = trimmed;
       return !this.isEnded;
     }
+    this.#present = 0;
     this.#rows = rows;
     this.#index = 0;
     this.#position = rows.at(-1)?.offset ?? this.#position;

@@ -123,6 +123,8 @@ interface Reading {
   buffer: StoredEvent[];
   current: number | null;
   handled: number;
+  /** Until it has read: up to here, what is trimmed was there to be trimmed when it began with whatever was left. */
+  present: number;
   /** Its consumer was sent elsewhere meanwhile: what it gives next depends on whether it knows by now. */
   isSought: boolean;
 }
@@ -379,6 +381,7 @@ class Run {
     this.#readings[handle] = {
       source,
       position,
+      present: this.#saved.has(READER) ? 0 : this.#last,
       buffer: [],
       current: null,
       handled: position,
@@ -392,7 +395,8 @@ class Run {
     const reading = this.#readings[handle];
     if (reading === undefined || reading.isSought) return;
     if (reading.buffer.length === 0) {
-      if (reading.position < this.#trimmed) {
+      const isPassed = this.#trimmed > reading.position && this.#trimmed <= reading.present;
+      if (this.#trimmed > reading.position && !isPassed) {
         this.#readings[handle] = undefined;
         this.#handle(reading);
         this.#save(READER, reading.handled);
@@ -402,6 +406,8 @@ class Run {
       }
       reading.buffer = this.#events.filter(({ offset }) => offset > reading.position);
       if (reading.buffer.length === 0) return;
+      if (isPassed) reading.handled = this.#trimmed;
+      reading.present = 0;
       reading.position = reading.buffer.at(-1)?.offset ?? reading.position;
     }
     this.#handle(reading);

@@ -270,6 +270,30 @@ describe("process", () => {
     await running.stop();
   });
 
+  test("that begins with what is left is told of no gap when events are trimmed before it has begun", async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    stream.publishMany([0, 1, 2, 3]);
+    db.on("error", () => {});
+    const seen: number[] = [];
+    const running = stream.process("c", ({ payload }) => void seen.push(payload));
+    const after = stream.process("other", () => {}, { from: 0 });
+    stream.trim({ maxCount: 2 }, { pastConsumers: true });
+    await eventually(() => seen.length === 2, "what is left is handled");
+    expect(seen).toEqual([2, 3]);
+    await running.stop();
+    expect(await after.stopped.catch((error: unknown) => error)).toMatchObject({
+      code: "HONKBUN_OFFSET_TRIMMED",
+    });
+    // What came when it was there already it should have got.
+    const missing = stream.process("missing", () => {});
+    stream.publishMany([4, 5]);
+    stream.trim({ maxCount: 1 }, { pastConsumers: true });
+    expect(await missing.stopped.catch((error: unknown) => error)).toMatchObject({
+      code: "HONKBUN_OFFSET_TRIMMED",
+    });
+  });
+
   test("that is behind what was trimmed stops with that", async () => {
     using db = database({ file: true });
     const stream = db.stream<number>("t");

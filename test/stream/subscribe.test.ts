@@ -350,6 +350,32 @@ describe("a consumer", () => {
     expect(await take(stream.subscribe({ consumer: "new" }), 1)).toEqual([7]);
   });
 
+  test("that begins with what is left is told of no gap when events are trimmed before its first read", async () => {
+    using db = database({ file: true });
+    const stream = db.stream<number>("t");
+    stream.publishMany(numbers(10));
+    const sources = [
+      stream.subscribe(),
+      stream.subscribe({ from: "start" }),
+      stream.subscribe({ consumer: "c" }),
+    ];
+    const after = stream.subscribe({ from: 0 });
+    const late = stream.subscribe();
+    stream.trim({ maxCount: 3 }, { pastConsumers: true });
+    for (const source of sources) expect(await take(source, 3)).toEqual([7, 8, 9]);
+    expect(await after.next().catch((error: unknown) => error)).toBeInstanceOf(OffsetTrimmedError);
+    // What came when it was there already it should have got.
+    stream.publishMany(numbers(5));
+    stream.trim({ maxCount: 1 }, { pastConsumers: true });
+    expect(await late.next().catch((error: unknown) => error)).toBeInstanceOf(OffsetTrimmedError);
+    // Nor what it has not read of what was there.
+    const first = stream.subscribe({ from: "start" });
+    expect(await take(first, 1)).toEqual([4]);
+    stream.publishMany(numbers(5));
+    stream.trim({ maxCount: 1 }, { pastConsumers: true });
+    expect(await first.next().catch((error: unknown) => error)).toBeInstanceOf(OffsetTrimmedError);
+  });
+
   test("is told once what it has handled is saved, however long that takes", async () => {
     using folder = new Folder();
     using db = open(folder.file());
