@@ -1,12 +1,10 @@
-import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
 
 import * as fc from "fast-check";
 
-import { ClaimLostError, type Honkbun, type Job, open } from "../../src/index.ts";
-import { Folder } from "../support/folder.ts";
-import { Honker } from "../support/honker.ts";
+import { ClaimLostError, type Honkbun, type Job } from "../../src/index.ts";
 import { runs } from "../support/runs.ts";
+import { openTwice } from "../support/two-handles.ts";
 
 // What has to hold of groups, limits and retention whatever two handles and honker call: looked at in the rows after each call.
 const { numRuns, deadline } = runs(0.5);
@@ -130,20 +128,10 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   },
 );
 
-const folder = new Folder();
 // Ahead of the system's clock, by which triggers count the turn of a group after an end by honker.
 let now = Math.ceil(Date.now() / 86_400_000 + 1) * 86_400_000;
-const databases = Array.from({ length: HANDLES }, () =>
-  open(folder.file(), { clock: () => now, wake: { safetyInterval: false } }),
-);
-const honker = new Honker(folder.file(), () => Math.floor(now / 1_000));
-const reader = new Database(folder.file());
-afterAll(() => {
-  reader.close();
-  honker[Symbol.dispose]();
-  for (const db of databases) db.close();
-  folder[Symbol.dispose]();
-});
+const { databases, honker, reader, close } = openTwice(() => now);
+afterAll(close);
 
 interface Row {
   readonly id: number;

@@ -2,28 +2,19 @@ import { afterAll, expect, test } from "bun:test";
 
 import * as fc from "fast-check";
 
-import { type Lock, LockLostError, open } from "../../src/index.ts";
+import { type Lock, LockLostError } from "../../src/index.ts";
 import { storedName } from "../../src/rate-limit/rate-limit-options.ts";
-import { Folder } from "../support/folder.ts";
-import { Honker } from "../support/honker.ts";
 import { runs } from "../support/runs.ts";
+import { openTwice } from "../support/two-handles.ts";
 
 // Locks and rate limits by two handles of one file and by honker, beside a model. No timer runs between the calls: nothing is renewed by itself.
 const { numRuns, deadline } = runs(1);
 const HANDLES = 2;
 const NAMES = ["a", "b"] as const;
 
-const folder = new Folder();
 let now = Date.UTC(2026, 0, 1);
-const databases = Array.from({ length: HANDLES }, () =>
-  open(folder.file(), { clock: () => now, wake: { safetyInterval: false } }),
-);
-const honker = new Honker(folder.file(), () => Math.floor(now / 1_000));
-afterAll(() => {
-  honker[Symbol.dispose]();
-  for (const db of databases) db.close();
-  folder[Symbol.dispose]();
-});
+const { databases, honker, close } = openTwice(() => now);
+afterAll(close);
 
 type Call =
   | { readonly call: "try"; readonly handle: number; readonly name: "a" | "b"; readonly ttl: number }

@@ -1,12 +1,10 @@
-import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
 
 import * as fc from "fast-check";
 
-import { ClaimLostError, type Job, open, type Queue } from "../../src/index.ts";
-import { Folder } from "../support/folder.ts";
-import { Honker } from "../support/honker.ts";
+import { ClaimLostError, type Job, type Queue } from "../../src/index.ts";
 import { runs } from "../support/runs.ts";
+import { openTwice } from "../support/two-handles.ts";
 import { type EnqueueTerms, QueueModel, VISIBILITY } from "./queue-model.ts";
 
 // Random calls on two handles of one file, and honker's on a third connection, each compared with the model: what it returns, and
@@ -154,19 +152,9 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   },
 );
 
-const folder = new Folder();
 let now = Date.UTC(2026, 0, 1);
-const databases = Array.from({ length: HANDLES }, () =>
-  open(folder.file(), { clock: () => now, wake: { safetyInterval: false } }),
-);
-const honker = new Honker(folder.file(), () => Math.floor(now / 1_000));
-const reader = new Database(folder.file());
-afterAll(() => {
-  reader.close();
-  honker[Symbol.dispose]();
-  for (const db of databases) db.close();
-  folder[Symbol.dispose]();
-});
+const { databases, honker, reader, close } = openTwice(() => now);
+afterAll(close);
 
 const TABLES = [
   "_honker_live",

@@ -1,13 +1,10 @@
-import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
 
 import * as fc from "fast-check";
 
-import { open } from "../../src/index.ts";
 import { Timetable } from "../../src/scheduler/timetable.ts";
-import { Folder } from "../support/folder.ts";
-import { Honker } from "../support/honker.ts";
 import { runs } from "../support/runs.ts";
+import { openTwice } from "../support/two-handles.ts";
 
 // Schedules by two handles of one file, and honker's, beside a model that finds boundaries by trying one time after the other.
 const { numRuns, deadline } = runs(0.5);
@@ -157,21 +154,11 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ call: fc.constant("honkerTick" as const) }) },
 );
 
-const folder = new Folder();
 let now = Date.UTC(2026, 0, 1);
-const databases = Array.from({ length: HANDLES }, () =>
-  open(folder.file(), { clock: () => now, wake: { safetyInterval: false } }),
-);
+const { databases, honker, reader, close } = openTwice(() => now);
 const failures: unknown[] = [];
 const timetables = databases.map(() => new Timetable((error) => failures.push(error)));
-const honker = new Honker(folder.file(), () => Math.floor(now / 1_000));
-const reader = new Database(folder.file());
-afterAll(() => {
-  reader.close();
-  honker[Symbol.dispose]();
-  for (const db of databases) db.close();
-  folder[Symbol.dispose]();
-});
+afterAll(close);
 
 interface Schedule {
   readonly definition: Definition;
