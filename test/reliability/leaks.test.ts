@@ -132,7 +132,8 @@ const USES: Readonly<Record<string, () => unknown>> = {
   "db.on": () => db.on("error", () => {})[Symbol.dispose](),
   "another handle": () => {
     using other = open(folder.file());
-    other.queue("q").latency();
+    other.queue("other").enqueue(1);
+    other.queue("other").claimBatch(1)[0]?.ack();
   },
 };
 
@@ -188,7 +189,7 @@ test.each(Object.entries(USES))(
     const least = (what: keyof Held): number => Math.min(...grown.map((round) => round[what]));
     expect([least("listeners"), least("descriptors")]).toEqual([0, 0]);
     expect(least("timers")).toBeLessThan(TIMES);
-    expect(least("objects")).toBeLessThan(TIMES); // one for each use would be a leak
+    expect(least("objects")).toBeLessThan(TIMES * 0.8); // one for each use would be a leak
   },
   90_000,
 );
