@@ -125,6 +125,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
   readonly #queues: QueueContext;
   readonly #tasks: Tasks;
   readonly #streams: StreamContext;
+  readonly #hasEnded: () => void;
   #isClosing = false;
 
   /** @internal `ownsHandle`: closing closes the handle that is given. */
@@ -168,7 +169,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     this.#rateLimits = new RateLimits(this.#context);
     this.#schedules = { ...this.#context, locks: this.locks, queues: this.#queues, runs: new Set() };
     this.scheduler = new Scheduler(this.#schedules);
-    retireWhenReloaded(this);
+    this.#hasEnded = retireWhenReloaded(this);
   }
 
   /** The handle that sends go through. Give it to the ORM, and rows and jobs commit together. */
@@ -385,6 +386,7 @@ export class Honkbun implements Disposable, AsyncDisposable {
     if (this.#pool.writer.inTransaction)
       throw new ClosedError("close: db.transaction is running; close after it");
     this.#isClosing = true;
+    this.#hasEnded();
     this.#pubsub.close();
     const { liveness, report } = this.#context;
     const { feed } = this.#streams;

@@ -23,8 +23,10 @@ const opened = shared(`honkbun.opened ${import.meta.url}`, () => new Set<WeakRef
 for (const handle of opened) void handle.deref()?.retire();
 opened.clear();
 
-/** Has the handle's loops stopped when this module is evaluated anew. */
-export function retireWhenReloaded(handle: Retirable): void {
-  for (const other of opened) if (other.deref() === undefined) opened.delete(other);
-  opened.add(new WeakRef(handle));
+/** Has the handle's loops stopped when this module is evaluated anew. To call what it returns once they have ended. */
+export function retireWhenReloaded(handle: Retirable): () => void {
+  for (const other of opened) if (other.deref() === undefined) opened.delete(other); // never closed
+  const reference = new WeakRef(handle);
+  opened.add(reference);
+  return () => void opened.delete(reference);
 }
