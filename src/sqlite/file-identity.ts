@@ -1,6 +1,11 @@
-import { statSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readlinkSync, statSync, writeSync } from "node:fs";
+import { join } from "node:path";
 
 import { FileReplacedError } from "../errors.ts";
+
+const DESCRIPTORS = "/proc/self/fd";
+/** Bytes at the beginning of the WAL's index without which SQLite takes it for none. */
+const INDEX_HEADER = 136;
 
 interface Identity {
   readonly ino: number;
@@ -45,6 +50,32 @@ export class FileIdentity {
       return new FileReplacedError(this.#path, `the WAL's index ${this.#path}-shm was replaced or removed`);
     }
     return null;
+  }
+
+  /**
+   * Has SQLite read the WAL anew before it does anything more, where its index was removed: by the old index the last connection
+   * to close, at the latest when the process ends, would write over what others have written meanwhile. Known on Linux only.
+   */
+  forgetIndex(): void {
+    try {
+      for (const descriptor of readdirSync(DESCRIPTORS)) {
+        const link = join(DESCRIPTORS, descriptor);
+        if (targetOf(link) !== `${this.#path}-shm (deleted)`) continue;
+        const index = openSync(link, "r+");
+        writeSync(index, Buffer.alloc(INDEX_HEADER), 0, INDEX_HEADER, 0);
+        closeSync(index);
+      }
+    } catch {
+      // Whatever is the matter with the file has been told.
+    }
+  }
+}
+
+function targetOf(link: string): string | null {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return null; // the one that lists them
   }
 }
 

@@ -17,7 +17,7 @@ import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./
 import { WriteGroup } from "./write-group.ts";
 import { type Consequence, Writer } from "./writer.ts";
 
-/** Milliseconds for which sends trust that the file is still the one with that name. */
+/** Milliseconds for which calls trust that the file is still the one with that name. */
 const FILE_CHECK = 1;
 
 export interface PoolOptions {
@@ -81,7 +81,7 @@ export class Pool {
       );
       this.loops = new WriteGroup(
         () => {
-          if (this.#replaced !== null) throw this.#replaced;
+          this.#assertInPlace();
           return this.#loops();
         },
         () => this.#loopsCommitted(),
@@ -184,10 +184,10 @@ export class Pool {
 
   /**
    * Reads on the open `db.transaction` what it has written, else what is committed.
-   * @throws ClosedError; FileReplacedError once that is known
+   * @throws ClosedError, FileReplacedError
    */
   read<T>(fn: (connection: Connection) => T): T {
-    if (this.#replaced !== null) throw this.#replaced;
+    this.#assertInPlace();
     return this.writer.inTransaction ? fn(this.writer.connection) : this.readCommitted(fn);
   }
 
@@ -236,7 +236,7 @@ export class Pool {
   /** Why nothing can be written or read any more, looked up now. */
   checkFailure(): FileReplacedError | ClosedError | null {
     if (this.#closed) return new ClosedError("this honkbun handle is closed");
-    this.#replaced ??= this.#identity?.check() ?? null; // remembered, because it cannot come right again
+    this.#lookForFile();
     if (this.#replaced !== null) return this.#replaced;
     if (this.path === null && this.writer.isClosed)
       return new ClosedError("the bun:sqlite handle was closed");
@@ -246,6 +246,8 @@ export class Pool {
   /** Closes every connection that we opened. Not the handle that was given to `open`. */
   close(): void {
     if (this.#closed) return;
+    this.#lookForFile();
+    if (this.#replaced !== null) this.#identity?.forgetIndex(); // which reads have made anew
     this.#closed = true;
     this.writer.close();
     this.loops.close(new ClosedError("this honkbun handle was closed"));
@@ -257,17 +259,29 @@ export class Pool {
   /** On a file that lost its name nothing is written; and there SQLite fails in ways that explain nothing. */
   #guarded<T>(write: () => T): T {
     if (this.#closed) throw new ClosedError("this honkbun handle is closed");
-    const now = performance.now();
-    if (now - this.#fileCheckedAt >= FILE_CHECK) {
-      this.#fileCheckedAt = now;
-      this.#replaced ??= this.#identity?.check() ?? null;
-    }
-    if (this.#replaced !== null) throw this.#replaced;
+    this.#assertInPlace();
     try {
       return write();
     } catch (error) {
       throw error instanceof SQLiteError ? (this.checkFailure() ?? error) : error;
     }
+  }
+
+  /** @throws FileReplacedError */
+  #assertInPlace(): void {
+    const now = performance.now();
+    if (now - this.#fileCheckedAt >= FILE_CHECK) {
+      this.#fileCheckedAt = now;
+      this.#lookForFile();
+    }
+    if (this.#replaced !== null) throw this.#replaced;
+  }
+
+  /** Remembers what it finds, because it cannot come right again. */
+  #lookForFile(): void {
+    if (this.#replaced !== null || this.#identity === null) return;
+    this.#replaced = this.#identity.check();
+    if (this.#replaced !== null) this.#identity.forgetIndex();
   }
 
   #join<T>(tx: Database | undefined, work: (connection: Connection) => T): T {

@@ -4,6 +4,8 @@ import { renameSync, rmSync, truncateSync, unlinkSync } from "node:fs";
 import { open } from "../../src/index.ts";
 import { Everything, WRITES } from "../support/everything.ts";
 import { Folder } from "../support/folder.ts";
+import { Process } from "../support/process.ts";
+import { assertIntegrity } from "../support/workload.ts";
 
 const REPLACED = "HONKBUN_FILE_REPLACED";
 
@@ -49,6 +51,56 @@ describe("a process with a loop of each module", () => {
     }, 60_000);
   }
 });
+
+test.each(Object.entries(WAYS))("who only sends or looks is refused, too, when %s", async (_, take) => {
+  using folder = new Folder();
+  using __ = {
+    [Symbol.dispose]: () => rmSync(`${folder.path}-renamed`, { recursive: true, force: true }),
+  };
+  using db = open(folder.file());
+  const queue = db.queue("q");
+  const stream = db.stream("s");
+  await queue.enqueueAsync(1);
+  take(folder);
+  const calls: (() => unknown)[] = [
+    () => queue.enqueueAsync(2),
+    () => stream.publishAsync(2),
+    () => queue.enqueue(2),
+    () => queue.counts(),
+    () => stream.read(),
+  ];
+  for (const call of calls) {
+    await Bun.sleep(2); // so long it is trusted
+    const error: unknown = await Promise.try(call).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: REPLACED });
+  }
+});
+
+test.each(["close", "exit"])(
+  "who leaves a file of which the log's index was removed harms nobody: %s",
+  async (how) => {
+    using folder = new Folder();
+    await using leaver = new Process("leaver", folder.file());
+    await leaver.read();
+    unlinkSync(`${folder.file()}-shm`);
+    await Bun.sleep(2);
+    expect(await leaver.ask("enqueue")).toBe(REPLACED);
+    // Another program writes, and ends.
+    const shell = Bun.spawnSync(["sqlite3", folder.file()], {
+      stdin: Buffer.from(`PRAGMA wal_checkpoint(TRUNCATE);
+      CREATE TABLE orders (text TEXT);
+      WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO orders SELECT hex(randomblob(200)) FROM n;`),
+    });
+    expect(shell.stderr.toString()).toBe("");
+    leaver.write(how);
+    if (how === "close") expect(await leaver.read()).toBe(null);
+    else await leaver.exited;
+    assertIntegrity(folder.file());
+    using db = open(folder.file());
+    expect(db.queue("q").counts().ready).toBe(200);
+    expect(db.sqlite.query("SELECT count(*) AS n FROM orders").get()).toEqual({ n: 500 });
+  },
+);
 
 test("not one job is stored beside another process that has the log's index anew", async () => {
   using folder = new Folder();
