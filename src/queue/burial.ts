@@ -2,6 +2,7 @@ import { toUnixSeconds } from "../clock.ts";
 import type { JobEvent } from "../events.ts";
 import { messageOf, stackOf } from "../payload.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import { isTurnToPrune, pruneDead, readKeepDead } from "./retention.ts";
 import { type AttemptRow, COPIED } from "./statements.ts";
 
@@ -34,8 +35,8 @@ export function collectSwept(): { readonly list: readonly Swept[]; readonly onSw
 }
 
 /**
- * Moves jobs of one queue to the dead letters, and with them those that were to run after them. False when somebody's trigger has
- * kept some where they were.
+ * Moves jobs of one queue to the dead letters, and with them those that were to run after them.
+ * @throws NotStoredError
  */
 export function buryJobs(
   connection: Connection,
@@ -43,10 +44,9 @@ export function buryJobs(
   reason: string,
   now: number,
   onSwept: OnSwept,
-): boolean {
-  const areGone = move(connection, jobs, reason, now);
+): void {
+  move(connection, jobs, reason, now);
   buryDependents(connection, now, onSwept);
-  return areGone;
 }
 
 /** Buries jobs of all queues that were to run after others which have failed. False when there are more. */
@@ -60,8 +60,7 @@ export function buryDependents(connection: Connection, now: number, onSwept: OnS
       if (count >= PORTION || size >= PORTION_BYTES) return false;
       const error = new Error(`${parents} buried or cancelled, after which this one was to run`);
       recordError(connection, job, error, now);
-      // With it those have failed that were to run after it. One that stays would be found for ever.
-      if (!move(connection, [job], error.message, now)) return true;
+      move(connection, [job], error.message, now); // and so those have failed that were to run after it
       onSwept("job:dead", job, error);
       count += 1;
       size += bytes;
@@ -89,17 +88,16 @@ export function recordError(
   markHistory.run(id);
 }
 
-/** Whether all of them are gone from the live ones. */
-function move(connection: Connection, jobs: readonly AttemptRow[], reason: string, now: number): boolean {
+/** @throws NotStoredError, or those that stay would be found for ever */
+function move(connection: Connection, jobs: readonly AttemptRow[], reason: string, now: number): void {
   const [first] = jobs;
-  if (first === undefined) return true;
+  if (first === undefined) return;
   const { copyToDead, remove } = connection.use(prepareBurialStatements);
   const ids = JSON.stringify(jobs.map(({ id }) => id));
-  copyToDead.run(reason, toUnixSeconds(now), ids);
-  const { changes } = remove.run(ids);
+  assertStored("_honker_dead", jobs.length, copyToDead.run(reason, toUnixSeconds(now), ids).changes);
+  assertStored("_honker_live", jobs.length, remove.run(ids).changes);
   const kept = readKeepDead(connection, first.queue);
   if (kept !== null && isTurnToPrune(kept, first.id)) pruneDead(connection, first.queue, kept, now);
-  return changes === jobs.length;
 }
 
 interface BurialStatements {

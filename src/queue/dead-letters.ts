@@ -6,6 +6,7 @@ import { readPage } from "../options.ts";
 import { readStored, type Schema } from "../payload.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import type { Pool } from "../sqlite/pool.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import { standInFor } from "./flow-insertion.ts";
 import type { UniqueTerms } from "./flow-options.ts";
 import { readErrors, withLastError } from "./job-info.ts";
@@ -79,8 +80,10 @@ export class DeadLetters<P> {
       for (const job of keyed.all(queue, ids)) {
         if (reviveKeyed(connection, job, now, keepResult)) count++;
       }
-      revive.run(queue, ids, toUnixSeconds(now), now, keepResult);
-      return count + removeRevived.run(queue, ids).changes;
+      const revived = revive.run(queue, ids, toUnixSeconds(now), now, keepResult).changes;
+      const removed = removeRevived.run(queue, ids).changes;
+      assertStored("_honker_live", removed, revived);
+      return count + removed;
     });
   }
 

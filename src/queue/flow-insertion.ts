@@ -1,7 +1,7 @@
 import { DuplicateJobError, NotStoredError } from "../errors.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
 import { hasRoom, LAST_ID, seqOf, UNJOINED } from "../sqlite/flow-schema.ts";
-import { insertedId } from "../sqlite/inserted.ts";
+import { assertStored, insertedId } from "../sqlite/stored.ts";
 import { buryDependents, type OnSwept } from "./burial.ts";
 import type { JobFlow, UniqueTerms } from "./flow-options.ts";
 import { COLUMNS, type Inserted, type Values } from "./new-job.ts";
@@ -94,7 +94,7 @@ export function standInFor(
   const { key, onDuplicate, untilStart, until } = unique;
   const job = holder.get(queue, key, now);
   if (job?.is_free === 1) {
-    freeKey.run(job.id);
+    assertStored("_honker_live", 1, freeKey.run(job.id).changes);
     return null;
   }
   const id = job?.id ?? window.get(queue, key)?.job_id;

@@ -2,8 +2,8 @@ import type { Changes } from "bun:sqlite";
 
 import type { JobEvent } from "../events.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { insertedId } from "../sqlite/inserted.ts";
 import { SharedWrite } from "../sqlite/shared-write.ts";
+import { insertedId } from "../sqlite/stored.ts";
 import type { WriteGroup } from "../sqlite/write-group.ts";
 import { collectSwept, type Failure, type OnSwept, type Swept } from "./burial.ts";
 import { insertFlow, tryInsertFlow } from "./flow-insertion.ts";

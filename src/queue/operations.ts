@@ -124,15 +124,14 @@ function sweepPortion(connection: Connection, queue: string, now: number, onSwep
     if (job.attempts < job.max_attempts) onSwept("job:retried", job, error);
   }
   const spent = exhausted.all(queue, SWEEP_PORTION);
-  const areBuried = buryJobs(connection, spent, "max attempts exceeded", now, onSwept);
+  buryJobs(connection, spent, "max attempts exceeded", now, onSwept);
   for (const job of spent) onSwept("job:dead", job, new Error("max attempts exceeded"));
   const late = expired.all(queue, seconds, SWEEP_PORTION);
-  const areGone = buryJobs(connection, late, EXPIRED, now, onSwept);
+  buryJobs(connection, late, EXPIRED, now, onSwept);
   for (const job of late) {
     onSwept("job:dead", job, new JobExpiredError(`job ${job.id} of ${queue} was not claimed in time`));
   }
-  const isFull = Math.max(released.length, spent.length, late.length) === SWEEP_PORTION;
-  return isFull && areBuried && areGone;
+  return Math.max(released.length, spent.length, late.length) === SWEEP_PORTION;
 }
 
 /** What honker, too, writes as the last error of a job that was buried because it had expired. */

@@ -2,6 +2,7 @@ import type { OnSwept } from "../queue/burial.ts";
 import { insertJobs } from "../queue/insertion.ts";
 import { type NewJob, newJob } from "../queue/new-job.ts";
 import type { Connection } from "../sqlite/connection.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import { prepareScheduleStatements, type ScheduleRow } from "./statements.ts";
 import { lastBefore, type Timing, timingOf } from "./timing.ts";
 import type { Unreadable } from "./unreadable.ts";
@@ -40,7 +41,7 @@ export function fireDue(
     if (timing === null) continue;
     const { boundaries, next } = dueOf(row, timing, now, seenSince);
     for (const boundary of boundaries) jobs.push(jobOf(row, boundary, now));
-    setNext.run(row.name, next);
+    assertStored("_honkbun_schedules", 1, setNext.run(row.name, next).changes); // or it would be due for ever
   }
   insertJobs(connection, jobs, onSwept);
   ticked.run(now);

@@ -2,6 +2,7 @@ import { toUnixSeconds } from "../clock.ts";
 import { insertJobs } from "../queue/insertion.ts";
 import { type NewJob, newJob } from "../queue/new-job.ts";
 import type { Connection } from "../sqlite/connection.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import type { FiringHost } from "./firing.ts";
 import { readEvery } from "./schedule-options.ts";
 import { type HonkerTask, prepareScheduleStatements } from "./statements.ts";
@@ -38,7 +39,7 @@ export function fireHonkerTasks(
     const due = unreadable.tryRead(row.name, row.cron_expr, () => dueOf(row, now));
     if (due === null) continue;
     for (let n = 0; n < due.count; n++) jobs.push(jobOfHonker(row, now));
-    setNextHonker.run(row.name, due.next);
+    assertStored("_honker_scheduler_tasks", 1, setNextHonker.run(row.name, due.next).changes);
   }
   if (jobs.length > 0) insertJobs(connection, jobs, onSwept);
 }

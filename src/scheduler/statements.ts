@@ -1,4 +1,5 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import type { TimingTerms } from "./timing.ts";
 
 /** A schedule, but for its name, and when it fires next. */
@@ -67,7 +68,8 @@ export function saveSchedule(
   nextFireAt: number | null,
 ): void {
   const values = DEFINITION.map((column) => definition[column]);
-  connection.use(prepareScheduleStatements).save.run(name, nextFireAt, ...values);
+  const { changes } = connection.use(prepareScheduleStatements).save.run(name, nextFireAt, ...values);
+  assertStored("_honkbun_schedules", 1, changes);
 }
 
 export function isSameDefinition(a: Definition, b: Definition): boolean {

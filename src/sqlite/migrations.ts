@@ -61,10 +61,7 @@ export function migrate(
   now: number,
   verify: () => void = () => {},
 ): void {
-  if (readVersion(connection, path, wait) === SCHEMA_VERSION) {
-    wait.run(verify);
-    return;
-  }
+  if (readVersion(connection, path, wait) === SCHEMA_VERSION) return;
   const { begin } = connection.use(prepareTransactionStatements);
   wait.run(() => begin.run());
   finishTransaction(connection, () => {

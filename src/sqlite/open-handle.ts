@@ -2,6 +2,7 @@ import type { Database } from "bun:sqlite";
 
 import { AmbiguousTransactionError, ClosedError, OpenError } from "../errors.ts";
 import type { LockWait } from "./busy.ts";
+import { expectedSchema } from "./own-schema.ts";
 
 /** Asks a handle that the application gave us whether it will do, before anything is written. */
 export function assertUsable(handle: Database): void {
@@ -20,12 +21,11 @@ export function assertUsable(handle: Database): void {
 
 /** @throws OpenError when statements on the handle would find temporary tables in place of the file's. */
 export function assertNothingHidden(handle: Database): void {
-  const hiding = handle
-    .query<{ name: string }, []>(
-      "SELECT name FROM sqlite_temp_schema WHERE lower(name) GLOB '*honk*' LIMIT 1",
-    )
-    .get();
-  if (hiding !== null) {
+  const temporary = handle
+    .query<{ name: string }, []>("SELECT lower(name) AS name FROM sqlite_temp_schema")
+    .all();
+  const hiding = temporary.find(({ name }) => expectedSchema().has(name));
+  if (hiding !== undefined) {
     throw new OpenError(
       "FAILED",
       handle.filename,

@@ -3,7 +3,7 @@ import { Database } from "bun:sqlite";
 import { OpenError } from "../errors.ts";
 import { LockWait } from "./busy.ts";
 import { Connection } from "./connection.ts";
-import { migrate } from "./migrations.ts";
+import { migrate, SCHEMA_VERSION } from "./migrations.ts";
 
 /** A table, index, trigger or view. */
 export interface SchemaObject {
@@ -12,18 +12,21 @@ export interface SchemaObject {
   /** The table that it is on, or its own name; in lower case, as it may be written in any. */
   readonly table: string;
   readonly sql: string;
-  /** Of honkbun's and honker's tables. */
+  /** Of tables. */
   readonly columns: readonly string[];
+  /** How many of a table's indexes are unique. */
+  readonly uniques: number;
 }
 
-/** All but what SQLite itself has made, by their names. */
+/** Tables, indexes, triggers and views under our names, and what else is on our tables; by their names in lower case. */
 export function readSchema(connection: Connection): Map<string, SchemaObject> {
-  // The columns of other tables may not be known: virtual ones, whose module is not loaded here.
+  const isOurs = (name: string): string =>
+    `(lower(${name}) GLOB '_honker_*' OR lower(${name}) GLOB '_honkbun_*' OR lower(${name}) GLOB 'honkbun_*')`;
   const objects = connection.prepare<Omit<SchemaObject, "columns"> & { readonly columns: string | null }>(
     `SELECT type, name, lower(tbl_name) AS "table", sql,
-       iif(type = 'table' AND (lower(name) GLOB '_honker_*' OR lower(name) GLOB '_honkbun_*'),
-         (SELECT json_group_array(name) FROM pragma_table_xinfo(object.name)), NULL) AS columns
-     FROM sqlite_schema AS object WHERE sql IS NOT NULL`,
+       iif(type = 'table', (SELECT json_group_array(name) FROM pragma_table_xinfo(object.name)), NULL) AS columns,
+       iif(type = 'table', (SELECT count(*) FROM pragma_index_list(object.name) WHERE "unique" = 1), 0) AS uniques
+     FROM sqlite_schema AS object WHERE sql IS NOT NULL AND (${isOurs("name")} OR ${isOurs("tbl_name")})`,
   );
   return new Map(
     objects
@@ -53,11 +56,11 @@ export function missingColumns(found: SchemaObject, expected: SchemaObject): rea
 }
 
 /**
- * Nothing would be stored, or be lost, in tables that are not ours or under triggers that undo what we write. What is missing and
- * can be done without, `db.check()` tells of.
+ * Refuses a file in which jobs would be lost: in tables that are not ours, or by triggers that undo in silence what we write. What is
+ * missing and can be done without, `db.check()` tells of; so it does of triggers that do what they do openly.
  * @throws OpenError
  */
-export function assertSchema(connection: Connection, path: string): void {
+export function assertSchema(connection: Connection, path: string, version: number): void {
   const found = readSchema(connection);
   const refuse = (what: string): never => {
     throw new OpenError("DAMAGED", path, `open: ${path} is not as honkbun has made it: ${what}`);
@@ -65,20 +68,40 @@ export function assertSchema(connection: Connection, path: string): void {
   for (const [name, expected] of expectedSchema()) {
     const object = found.get(name);
     if (object === undefined) {
-      if (expected.type === "table") refuse(`the table ${name} is missing`);
+      if (expected.type === "table" && version === SCHEMA_VERSION) refuse(`the table ${name} is missing`);
     } else if (object.type !== expected.type || object.table !== expected.table) {
       refuse(`${name} is a ${object.type} of ${object.table}`);
-    } else {
-      const missing = missingColumns(object, expected);
+    } else if (object.type === "table") {
+      const missing = version === SCHEMA_VERSION ? missingColumns(object, expected) : [];
       if (missing.length > 0) refuse(`the table ${name} lacks ${missing.join(", ")}`);
+      const difference = TRAITS.find((trait) => trait.test(code(object)) !== trait.test(code(expected)));
+      if (difference !== undefined || object.uniques > expected.uniques) {
+        refuse(`the table ${name} is declared otherwise: ${object.sql}`);
+      }
     }
   }
-  for (const { type, name, table, sql } of found.values()) {
-    const isIgnoring = type === "trigger" && /\braise\s*\(\s*ignore\b/i.test(sql);
-    if (isIgnoring && expectedSchema().has(table)) {
+  for (const object of found.values()) {
+    if (object.type === "trigger" && IGNORES.test(code(object)) && expectedSchema().has(object.table)) {
       refuse(
-        `the trigger ${name} on ${table} has writes ignored, by RAISE(IGNORE), that would count as done`,
+        `the trigger ${object.name} on ${object.table} has writes ignored, by RAISE(IGNORE), that would count as done`,
       );
     }
   }
+}
+
+/** What decides whether ids are given twice, and rows dropped in silence. */
+const TRAITS = [
+  /\bautoincrement\b/i,
+  /\bon\s+conflict\b/i,
+  /\bwithout\s+rowid\b/i,
+  /^\s*create\s+virtual\b/i,
+];
+const IGNORES = /\braise\s*\(\s*ignore\b/i;
+
+/** The SQL of an object without comments, strings and quoted names. */
+function code({ sql }: SchemaObject): string {
+  return sql.replaceAll(
+    /--[^\n]*|\/\*[\s\S]*?(?:\*\/|$)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]/g,
+    " ",
+  );
 }

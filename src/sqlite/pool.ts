@@ -9,7 +9,7 @@ import { FileIdentity } from "./file-identity.ts";
 import { ForeignHandles } from "./foreign-handles.ts";
 import { holdsWriteLock } from "./lock-holder.ts";
 import { LONG_WAL } from "./long-wal.ts";
-import { migrate, readVersion } from "./migrations.ts";
+import { migrate, readVersion, SCHEMA_VERSION } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
 import { assertNothingHidden, assertUsable, assertWritable } from "./open-handle.ts";
 import { assertSchema } from "./own-schema.ts";
@@ -87,9 +87,10 @@ export class Pool {
         () => this.#loopsCommitted(),
       );
       this.#foreign = new ForeignHandles(this.path, this.writer.connection);
-      if (!this.#ownsWriter) this.#wait.run(() => assertNothingHidden(handle));
       const connection = this.path === null ? this.writer.connection : this.#loops();
-      migrate(connection, this.name, this.#wait, options.now, () => assertSchema(connection, this.name));
+      migrate(connection, this.name, this.#wait, options.now, () =>
+        assertSchema(connection, this.name, SCHEMA_VERSION),
+      );
       // Has it open the log now: with no descriptor left for that, a later send would find no tables.
       if (this.#ownsWriter) this.#wait.run(() => handle.run("PRAGMA schema_version"));
       this.#identity = this.path === null ? null : new FileIdentity(this.path);
@@ -309,7 +310,9 @@ export class Pool {
     if (this.#ownsWriter) this.#configure(handle);
     else this.#loopWriter = this.#open(path);
     const connection = this.#loopWriter ?? new Connection(handle, true);
-    readVersion(connection, path, this.#opening);
+    const version = readVersion(connection, path, this.#opening);
+    this.#opening.run(() => assertSchema(connection, path, version));
+    if (!this.#ownsWriter) this.#opening.run(() => assertNothingHidden(handle));
     ensureWal(connection.handle, path, this.#opening);
     return path;
   }

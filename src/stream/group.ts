@@ -19,6 +19,7 @@ import { readWorkOptions, type WorkOptions, type WorkTerms } from "../queue/work
 import { QueueWorker } from "../queue/worker.ts";
 import type { Running } from "../running.ts";
 import type { Connection } from "../sqlite/connection.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import { Delivery, type StoredDelivery, toDelivery, toRow } from "./delivery.ts";
 import { type StreamEvent, toEvent, toStoredEvent } from "./event.ts";
 import { prepareGroupStatements } from "./group-statements.ts";
@@ -29,6 +30,7 @@ import { trimmedError, trimmedThrough } from "./trimming.ts";
 /** Events that are handed on at once at least, and how many may wait for others of their keys before no more are. */
 const PORTION = 50;
 const MOST_BLOCKED = 1_000;
+const GROUPS = "_honkbun_stream_groups";
 
 export interface GroupWorkOptions extends WorkOptions {
   /** `"key"`: events of a key in order, one at a time, while other keys run beside them. Default `"none"`. */
@@ -287,7 +289,7 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     assertOffset(offset, `group ${name} of ${topic}`);
     const through = trimmedThrough(connection, topic);
     if (through <= offset) return undefined;
-    advance.run(topic, name, through);
+    assertStored(GROUPS, 1, advance.run(topic, name, through).changes);
     return trimmedError(topic, offset, through);
   }
 
@@ -298,6 +300,6 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     if (through === null) return;
     const now = this.#context.clock();
     handOn.run(queue, toUnixSeconds(now), now, terms.maxAttempts, isOrdered ? 1 : 0, topic, name, through);
-    advance.run(topic, name, through);
+    assertStored(GROUPS, 1, advance.run(topic, name, through).changes);
   }
 }

@@ -5,6 +5,7 @@ import { assertKnown } from "../options.ts";
 import type { Schema } from "../payload.ts";
 import type { Running } from "../running.ts";
 import { onAbort, type SignalOption } from "../signal.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import { isThenable } from "../thenable.ts";
 import type { Tx } from "../transaction-option.ts";
 import { type StreamEvent, toEvent } from "./event.ts";
@@ -60,6 +61,7 @@ class EventFailure extends Error {
 }
 
 const STOP = new Set(["timeout"]);
+const CONSUMERS = "_honker_stream_consumers";
 
 /** Handles events in transactions of the application's connection, in which it is saved, too, how far they are handled. */
 export class Processor<E> implements Running, Follower {
@@ -198,7 +200,9 @@ export class Processor<E> implements Running, Follower {
       last = row.offset;
       if (performance.now() >= end || this.#isStopping) break;
     }
-    if (last > position || stored === undefined) seek.run(consumer, topic, last);
+    if (last > position || stored === undefined) {
+      assertStored(CONSUMERS, 1, seek.run(consumer, topic, last).changes);
+    }
     return rows.length > 0;
   }
 
@@ -237,7 +241,7 @@ export class Processor<E> implements Running, Follower {
     const position = savedOffset(connection, topic, consumer) ?? this.#begin;
     if (page.get(topic, position, 1)?.offset !== row.offset) return false;
     if (onError === "dead") bury(row, error);
-    seek.run(consumer, topic, row.offset);
+    assertStored(CONSUMERS, 1, seek.run(consumer, topic, row.offset).changes);
     return true;
   }
 

@@ -1,5 +1,5 @@
 import type { Connection, Statement } from "../sqlite/connection.ts";
-import { insertedId } from "../sqlite/inserted.ts";
+import { insertedId } from "../sqlite/stored.ts";
 import { prepareStreamStatements } from "./statements.ts";
 
 /** topic, key, payload, when it is published in seconds. */

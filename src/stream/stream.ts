@@ -5,6 +5,7 @@ import { assertKnown, assertName, readOptions, readPage, type Retention, retenti
 import { type Schema, serialize } from "../payload.ts";
 import type { QueueContext } from "../queue/queue-context.ts";
 import type { Running } from "../running.ts";
+import { assertStored } from "../sqlite/stored.ts";
 import type { TxOption } from "../transaction-option.ts";
 import { Upkeep } from "../upkeep.ts";
 import { type StreamEvent, toStoredEvent } from "./event.ts";
@@ -222,7 +223,7 @@ export class Stream<In, Out = In> {
     this.#context.pool.writeAll(options?.tx, (connection) => {
       const { seek, noteSeek } = connection.use(prepareStreamStatements);
       const offset = resolvePosition(connection, this.topic, to);
-      seek.run(consumer, this.topic, offset);
+      assertStored("_honker_stream_consumers", 1, seek.run(consumer, this.topic, offset).changes);
       noteSeek.run(consumer, this.topic, offset);
     });
   }

@@ -1,6 +1,7 @@
 import { toUnixSeconds } from "../clock.ts";
 import { OffsetTrimmedError } from "../errors.ts";
 import type { Connection, Statement } from "../sqlite/connection.ts";
+import { assertStored } from "../sqlite/stored.ts";
 
 /** Events that are looked at, and deleted, in one transaction at most. */
 export const TRIM_PORTION = 1_000;
@@ -34,7 +35,7 @@ export function trimPortion(
     count++;
   }
   if (count === 0) return 0;
-  remove.run(topic, last);
+  assertStored("_honker_stream", count, remove.run(topic, last).changes);
   noteTrimmed.run(topic, last);
   return count;
 }

@@ -5,7 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import * as fc from "fast-check";
 
 import { OpenError } from "../../src/errors.ts";
-import { type Honkbun, HonkbunError, open } from "../../src/index.ts";
+import { type Honkbun, HonkbunError, type Job, open } from "../../src/index.ts";
+import { eventually } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
 import { Process } from "../support/process.ts";
 import { runs } from "../support/runs.ts";
@@ -66,6 +67,11 @@ const IMPOSTORS: Readonly<Record<string, string>> = {
   "a _HONKER_LIVE without most columns":
     "CREATE TABLE _HONKER_LIVE (id INTEGER PRIMARY KEY, queue TEXT, payload TEXT)",
   "a _honker_live that gives ids again": `CREATE TABLE _honker_live (${LIVE.replace("AUTOINCREMENT", "")})`,
+  "a _honker_live that drops jobs in silence": `CREATE TABLE _honker_live (${LIVE.replace("queue TEXT", "queue TEXT UNIQUE ON CONFLICT REPLACE")})`,
+  "a _honker_live that refuses jobs": `CREATE TABLE _honker_live (${LIVE.replace("queue TEXT", "queue TEXT UNIQUE")})`,
+  "a unique index on _honker_live": `CREATE TABLE _honker_live (${LIVE}); CREATE UNIQUE INDEX x ON _honker_live(queue)`,
+  "a _honker_stream that gives offsets again":
+    "CREATE TABLE _honker_stream (offset INTEGER PRIMARY KEY, topic TEXT NOT NULL, key TEXT, payload TEXT NOT NULL, created_at INTEGER)",
   "a shadow table of full text like ours":
     "CREATE VIRTUAL TABLE _honkbun USING fts5(a); CREATE TABLE x (a); INSERT INTO _honkbun VALUES ('text')",
   "a _honkbun_queues of other columns": "CREATE TABLE _honkbun_queues (foo)",
@@ -104,14 +110,14 @@ describe("a file with", () => {
   test.each(Object.entries(IMPOSTORS))("%s is refused as it is, or does no harm", (_, sql) => {
     using folder = new Folder();
     const path = prepare(folder, sql);
-    const before = contents(path);
+    const bytes = readFileSync(path);
     let db: Honkbun;
     try {
       db = open(path, options);
     } catch (error) {
       expect(error).toBeInstanceOf(OpenError);
       expect((error as Error).message).toContain(path);
-      expect(contents(path)).toBe(before);
+      expect(readFileSync(path).equals(bytes)).toBe(true);
       return;
     }
     try {
@@ -230,6 +236,25 @@ describe("a trigger that has writes ignored", () => {
     expect(() => open(path, options)).toThrow("RAISE(IGNORE)");
   });
 
+  test("has the file refused however it is spelt, and is not taken for its own words", () => {
+    using folder = new Folder();
+    open(folder.file()).close();
+    const trigger = (body: string): string =>
+      `DROP TRIGGER IF EXISTS t; CREATE TRIGGER t BEFORE INSERT ON _HONKER_LIVE BEGIN ${body}; END`;
+    for (const body of ["SELECT RAISE/**/(IGNORE)", "SELECT raise -- so\n (/*x*/ignore)"]) {
+      prepare(folder, trigger(body));
+      expect(() => open(folder.file(), options)).toThrow("RAISE(IGNORE)");
+    }
+    for (const body of [
+      "SELECT 'never raise(ignore) here'",
+      'SELECT 1 AS "raise(ignore)"',
+      "SELECT 1 /* raise(ignore) */",
+    ]) {
+      prepare(folder, trigger(body));
+      open(folder.file(), options).close();
+    }
+  });
+
   const sends: Record<string, [string, (db: Honkbun) => unknown]> = {
     enqueue: ["_honker_live", (db) => db.queue("q").enqueue(1)],
     enqueueMany: ["_honker_live", (db) => db.queue("q").enqueueMany([1, 2])],
@@ -252,11 +277,73 @@ describe("a trigger that has writes ignored", () => {
     },
   );
 
+  const calls: Record<string, [string, (db: Honkbun, job: Job<unknown>) => unknown]> = {
+    seek: ["INSERT ON _honker_stream_consumers", (db) => db.stream("s").seek("c", 1)],
+    trim: ["DELETE ON _honker_stream", (db) => db.stream("s").trim({ maxCount: 0 })],
+    "dead.retry": ["INSERT ON _honker_live", (db) => db.queue("dead").dead.retry("all")],
+    fail: ["INSERT ON _honker_dead", (_, job) => job.fail("no")],
+    "scheduler.add": [
+      "INSERT ON _honkbun_schedules",
+      (db) => db.scheduler.add("n", { every: "1h", queue: "q" }),
+    ],
+    "enqueue with the key of a job that has begun": [
+      "UPDATE OF unique_key ON _honker_live",
+      (db) => db.queue("q").enqueue(2, { uniqueKey: "k", uniqueUntil: "start" }),
+    ],
+  };
+  test.each(Object.entries(calls))(
+    "and comes once the file is open, has the caller told: %s",
+    (_, [event, call]) => {
+      using folder = new Folder();
+      using db = open(folder.file(), options);
+      db.queue("dead").enqueue(1);
+      db.queue("dead").claimBatch(1)[0]?.fail("no");
+      db.queue("q").enqueue(1, { uniqueKey: "k", uniqueUntil: "start" });
+      const [job] = db.queue("q").claimBatch(1) as [Job<unknown>];
+      db.stream("s").publish(1);
+      prepare(folder, ignoring(event));
+      const before = contents(folder.file());
+      let error: unknown;
+      try {
+        call(db, job);
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect(error).toMatchObject({ code: "HONKBUN_NOT_STORED" });
+      expect(contents(folder.file())).toBe(before);
+    },
+  );
+
+  test("and comes once the file is open, has no loop go on without pause", async () => {
+    using folder = new Folder();
+    using db = open(folder.file(), options);
+    const errors: unknown[] = [];
+    db.on("error", ({ error }) => void errors.push(error));
+    const stream = db.stream("s");
+    stream.publish(1);
+    db.sqlite.run(ignoring("INSERT ON _honker_stream_consumers"));
+    let handled = 0;
+    const running = stream.process("c", () => void handled++);
+    await eventually(() => errors.length > 0, "it is told");
+    await Bun.sleep(100);
+    void running.stop();
+    expect(handled).toBe(1);
+    expect(errors).toMatchObject([{ code: "HONKBUN_NOT_STORED" }]);
+  });
+
   test("and comes once the file is open, has no call go on for ever", async () => {
     using folder = new Folder();
     await using claimer = new Process("undeleted-claimer", folder.file());
-    expect(await claimer.read<string>()).toBe("returned");
+    expect(await claimer.read()).toEqual(["HONKBUN_NOT_STORED", "HONKBUN_NOT_STORED", []]);
   });
+});
+
+test("a handle with temporary tables that hide none of ours is taken", () => {
+  using folder = new Folder();
+  using handle = new Database(folder.file());
+  handle.run("CREATE TEMP TABLE honking_geese (a); CREATE INDEX temp.idx_honk ON honking_geese(a)");
+  using db = open(handle, options);
+  expect(db.queue("q").enqueue(1)).toBe(1);
 });
 
 test.each([

@@ -3,6 +3,15 @@ import type { Changes } from "bun:sqlite";
 import { NotStoredError } from "../errors.ts";
 import type { Connection } from "./connection.ts";
 
+/**
+ * Makes sure that a statement has changed the rows that it was to change.
+ * @throws NotStoredError where somebody's trigger has it ignored
+ */
+export function assertStored(table: string, count: number, changes: Changes["changes"]): void {
+  if (Number(changes) >= count) return;
+  throw new NotStoredError(`a trigger on ${table} that is not honkbun's has writes ignored`);
+}
+
 type Table = "_honker_live" | "_honker_stream" | "_honker_notifications";
 
 /**
@@ -15,12 +24,12 @@ export function insertedId(
   { changes, lastInsertRowid }: Changes,
   count = 1,
 ): number {
-  if (Number(changes) < count) {
-    throw new NotStoredError(`a trigger on ${table} that is not honkbun's has an INSERT ignored`);
-  }
+  assertStored(table, count, changes);
   const id = Number(lastInsertRowid);
   if (Number.isSafeInteger(id)) return id;
-  connection.execute(`DELETE FROM ${table} WHERE rowid > last_insert_rowid() - ${count}`);
+  connection.execute(
+    `DELETE FROM ${table} WHERE rowid BETWEEN last_insert_rowid() - ${count - 1} AND last_insert_rowid()`,
+  );
   throw new NotStoredError(
     `there is no id left for a row of ${table}: another program has stored one beyond ${Number.MAX_SAFE_INTEGER}. ` +
       "Delete that row, and set seq in sqlite_sequence to the largest id that is left",
