@@ -110,6 +110,7 @@ describe("a file with", () => {
   test.each(Object.entries(IMPOSTORS))("%s is refused as it is, or does no harm", (_, sql) => {
     using folder = new Folder();
     const path = prepare(folder, sql);
+    const before = contents(path);
     const bytes = readFileSync(path);
     let db: Honkbun;
     try {
@@ -117,7 +118,11 @@ describe("a file with", () => {
     } catch (error) {
       expect(error).toBeInstanceOf(OpenError);
       expect((error as Error).message).toContain(path);
-      expect(readFileSync(path).equals(bytes)).toBe(true);
+      expect(contents(path)).toBe(before);
+      // Some are found to be no good only when they are migrated, in a transaction.
+      if ((error as OpenError).code === "HONKBUN_OPEN_DAMAGED") {
+        expect(readFileSync(path).equals(bytes)).toBe(true);
+      }
       return;
     }
     try {
