@@ -94,7 +94,7 @@ function prepareInsertStatements(connection: Connection): InsertStatements {
     alike: connection.prepare(`INSERT INTO _honker_live (${COLUMNS}) VALUES ${alike.join(", ")}`),
     hasTriggers: connection.prepare(
       `SELECT 1 AS n FROM (SELECT * FROM sqlite_schema UNION ALL SELECT * FROM sqlite_temp_schema)
-       WHERE type = 'trigger' AND tbl_name = '_honker_live' AND name NOT GLOB '_honkbun_*' LIMIT 1`,
+       WHERE type = 'trigger' AND lower(tbl_name) = '_honker_live' AND name NOT GLOB '_honkbun_*' LIMIT 1`,
     ),
   };
 }

@@ -21,16 +21,19 @@ export interface SchemaObject {
 /** Tables, indexes, triggers and views under our names, and what else is on our tables; by their names in lower case. */
 export function readSchema(connection: Connection): Map<string, SchemaObject> {
   const isOurs = (name: string): string =>
-    `(lower(${name}) GLOB '_honker_*' OR lower(${name}) GLOB '_honkbun_*' OR lower(${name}) GLOB 'honkbun_*')`;
+    `(lower(${name}) GLOB '_honker_*' OR lower(${name}) GLOB '_honkbun_*')`;
+  // Of other tables it may not be possible to tell: virtual ones, whose module is not loaded here.
+  const ifTable = (list: string): string =>
+    `iif(type = 'table' AND ${isOurs("name")}, (SELECT ${list}), '[]')`;
   const objects = connection.prepare<
     Omit<SchemaObject, "columns" | "uniques"> & { readonly columns: string; readonly uniques: string }
   >(
     `SELECT type, name, lower(tbl_name) AS "table", sql,
-       iif(type = 'table', (SELECT json_group_array(name) FROM pragma_table_xinfo(object.name)), '[]') AS columns,
-       iif(type = 'table', (
-         SELECT json_group_array(lower(name)) FROM pragma_index_list(object.name) WHERE "unique" = 1 AND origin <> 'pk'
-       ), '[]') AS uniques
-     FROM sqlite_schema AS object WHERE sql IS NOT NULL AND (${isOurs("name")} OR ${isOurs("tbl_name")})`,
+       ${ifTable("json_group_array(name) FROM pragma_table_xinfo(object.name)")} AS columns,
+       ${ifTable(`json_group_array(lower(name)) FROM pragma_index_list(object.name) WHERE "unique" = 1 AND origin <> 'pk'`)}
+         AS uniques
+     FROM sqlite_schema AS object
+     WHERE sql IS NOT NULL AND (${isOurs("name")} OR ${isOurs("tbl_name")} OR lower(name) GLOB 'honkbun_*')`,
   );
   return new Map(
     objects

@@ -45,7 +45,7 @@ function preparePublishStatements(connection: Connection): PublishStatements {
     ),
     hasTriggers: connection.prepare(
       `SELECT 1 AS n FROM (SELECT * FROM sqlite_schema UNION ALL SELECT * FROM sqlite_temp_schema)
-       WHERE type = 'trigger' AND tbl_name = '_honker_stream' LIMIT 1`,
+       WHERE type = 'trigger' AND lower(tbl_name) = '_honker_stream' LIMIT 1`,
     ),
   };
 }

@@ -189,7 +189,8 @@ test.each(Object.entries(USES))(
       });
       before = after;
     }
-    expect([median(grown, "listeners"), median(grown, "descriptors")]).toEqual([0, 0]);
+    expect(median(grown, "listeners")).toBe(0);
+    expect(median(grown, "descriptors")).toBeLessThanOrEqual(0);
     expect(median(grown, "timers")).toBeLessThan(TIMES / 2);
     expect(median(grown, "objects")).toBeLessThan(TIMES / 2);
   },

@@ -1,6 +1,6 @@
-// Does a bit of everything at once, until it is killed: enqueues, runs jobs, publishes, projects a stream, and counts under a lock. Says
-// the id of each job that is stored. Once it is told to finish it adds nothing more, says what it has done since it was told to count, and
-// goes on with what there is.
+// Does a bit of everything at once, until it is killed: enqueues, runs jobs, publishes, projects a stream, is a member of a group, and
+// counts under a lock. Says the id of each job that is stored, and what it has done when it is asked. Once it is told to finish it adds
+// nothing more, and goes on with what there is.
 import { writeSync } from "node:fs";
 
 import { LockLostError, open, WaitTimeoutError } from "../../../src/index.ts";
@@ -12,9 +12,10 @@ export interface Done {
   enqueued: number;
   published: number;
   locks: number;
+  delivered: number;
 }
 
-const did: Done = { jobs: 0, enqueued: 0, published: 0, locks: 0 };
+const did: Done = { jobs: 0, enqueued: 0, published: 0, locks: 0, delivered: 0 };
 const db = open(process.argv[2] ?? "", { wake: { safetyInterval: false, mode: "watch" } });
 const queue = db.queue<{ n: number }>("q", { maxAttempts: 1_000, backoff: { type: "fixed", base: 20 } });
 const stream = db.stream<number>("events");
@@ -39,6 +40,16 @@ queue.work(
 stream.process("projection", ({ payload }, tx) => {
   tx.run("UPDATE projection SET events = events + 1, total = total + ?", [payload]);
 });
+stream.group("members").work(
+  ({ offset }, delivery) => {
+    db.transaction((tx) => {
+      tx.run("INSERT INTO deliveries (offset) VALUES (?)", [offset]);
+      delivery.ack();
+    });
+    did.delivered++;
+  },
+  { maxDeliveries: 1_000 },
+);
 const ticks = db.queue("ticks", { maxAttempts: 1_000 });
 ticks.work((job) =>
   db.transaction((tx) => {
@@ -97,11 +108,8 @@ const producing = [
   }, 5),
 ];
 await answer(async (message: "count" | "finish") => {
-  if (message === "count") {
-    Object.assign(did, { jobs: 0, enqueued: 0, published: 0, locks: 0 });
-    return "counting";
-  }
+  if (message === "count") return { did };
   isOver = true;
   await Promise.all(producing);
-  return did;
+  return "finishing";
 });
