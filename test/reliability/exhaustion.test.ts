@@ -4,6 +4,7 @@ import { open } from "../../src/index.ts";
 import { within } from "../support/eventually.ts";
 import { Everything } from "../support/everything.ts";
 import { Folder } from "../support/folder.ts";
+import { hasNamespaces, hasProc } from "../support/machine.ts";
 import { Process } from "../support/process.ts";
 
 interface Report {
@@ -31,7 +32,7 @@ async function until(process: Process, fits: (report: Report) => boolean, what: 
   return await within(found, what);
 }
 
-describe("without a file descriptor left", () => {
+describe.skipIf(!hasProc)("without a file descriptor left", () => {
   test("wakes come by polling, nothing else can be opened, and it is watched again once there are some", async () => {
     using folder = new Folder();
     await using process = exhausted(folder);
@@ -75,7 +76,7 @@ describe("without a file descriptor left", () => {
   });
 });
 
-describe("without inotify", () => {
+describe.skipIf(!hasNamespaces)("without inotify", () => {
   test.each(["max_inotify_instances", "max_inotify_watches"])(
     "wakes come by polling, and it is watched once there is: %s",
     async (limit) => {

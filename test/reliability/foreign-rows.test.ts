@@ -223,6 +223,31 @@ describe("a queue's row with what is no limit", () => {
   }
 });
 
+test.each([
+  ["_honker_dead", "died_at"],
+  ["_honkbun_completed", "completed_at"],
+  ["_honker_locks", "expires_at"],
+])("a time that is none has nobody look without pause: %s.%s", async (table, column) => {
+  using db = database({ file: true });
+  const queue = db.queue("q");
+  queue.setLimits({ keepDead: { maxAge: "1h" }, keepCompleted: { maxAge: "1h" } });
+  queue.enqueueMany([1, 2]);
+  const [one, other] = queue.claimBatch(2);
+  one?.fail("no");
+  other?.ack();
+  db.tryLock("lock", { ttl: "1h" });
+  db.sqlite.run(`UPDATE ${table} SET ${column} = 'words'`);
+  const worker = queue.work(() => {});
+  const waiting = db.lock("lock", { timeout: "400ms" }).catch(() => {});
+  await Bun.sleep(50);
+  const before = process.cpuUsage();
+  await Bun.sleep(300);
+  const { user, system } = process.cpuUsage(before);
+  expect((user + system) / 1_000).toBeLessThan(150); // a loop takes a core
+  await worker.stop({ timeout: 0 });
+  await waiting;
+});
+
 describe("an event with a BLOB", () => {
   test.each(["payload", "key", "created_at"])(
     "as %s does not keep a group from those after it",

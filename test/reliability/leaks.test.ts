@@ -6,6 +6,7 @@ import { open } from "../../src/index.ts";
 import { openDescriptors } from "../support/descriptors.ts";
 import { within } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
+import { hasProc } from "../support/machine.ts";
 
 // A program that lives for months uses one signal, its own shutdown's, with everything it begins and ends.
 const TIMES = 150;
@@ -172,7 +173,7 @@ beforeAll(async () => {
   await held();
 }, 90_000);
 
-test.each(Object.entries(USES))(
+test.skipIf(!hasProc).each(Object.entries(USES))(
   "%s leaves nothing behind, however often",
   async (_, use) => {
     await repeat(use, 20);

@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 
 import { open } from "../../src/index.ts";
 import { Folder } from "../support/folder.ts";
+import { hasProc } from "../support/machine.ts";
 import { Process } from "../support/process.ts";
 import type { Health } from "../support/programs/soak.ts";
 
@@ -14,7 +15,7 @@ const MEGABYTE = 2 ** 20;
 /** By how much each may grow, beside a tenth: what varies from second to second. */
 const SLACK = { memory: 8, descriptors: 1, objects: 1_000, timers: 10, p50: 5, p99: 50 } as const;
 
-test(
+test.skipIf(!hasProc)(
   "memory, descriptors, timers, latencies, the file and its log stay as they are under steady load",
   async () => {
     using folder = new Folder();

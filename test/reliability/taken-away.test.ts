@@ -4,6 +4,7 @@ import { renameSync, rmSync, truncateSync, unlinkSync } from "node:fs";
 import { open } from "../../src/index.ts";
 import { Everything, WRITES } from "../support/everything.ts";
 import { Folder } from "../support/folder.ts";
+import { hasProc, hasShell } from "../support/machine.ts";
 import { Process } from "../support/process.ts";
 import { assertIntegrity } from "../support/workload.ts";
 
@@ -77,7 +78,7 @@ test.each(Object.entries(WAYS))("who only sends or looks is refused, too, when %
   }
 });
 
-test.each(["close", "exit"])(
+test.skipIf(!(hasProc && hasShell)).each(["close", "exit"])(
   "who leaves a file of which the log's index was removed harms nobody: %s",
   async (how) => {
     using folder = new Folder();
