@@ -228,7 +228,8 @@ test.each([
   ["_honkbun_completed", "completed_at"],
   ["_honker_locks", "expires_at"],
 ])("a time that is none has nobody look without pause: %s.%s", async (table, column) => {
-  using db = database({ file: true });
+  using folder = new Folder();
+  using db = open(folder.file(), { wake: { safetyInterval: false } });
   const queue = db.queue("q");
   queue.setLimits({ keepDead: { maxAge: "1h" }, keepCompleted: { maxAge: "1h" } });
   queue.enqueueMany([1, 2]);
