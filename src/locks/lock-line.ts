@@ -136,7 +136,7 @@ export class LockLine implements Feed {
         if (row !== null && waiter !== undefined) granted.push(() => waiter.granted(row));
         else if (row === null || row.expires_at <= now || !isInLine(connection, head(line))) {
           toServe.push(name);
-        } else if (row.expires_at * 1_000 < this.#deadline) this.#deadline = row.expires_at * 1_000; // not for what is no number
+        } else if (row.expires_at * 1_000 < this.#deadline) this.#deadline = row.expires_at * 1_000; // false for NaN
       }
     });
     for (const grant of granted) grant();

@@ -82,7 +82,7 @@ export class DeadLetters<P> {
       }
       const revived = revive.run(queue, ids, toUnixSeconds(now), now, keepResult).changes;
       const removed = removeRevived.run(queue, ids).changes;
-      assertStored("_honker_live", removed, revived);
+      assertStored("_honker_live", revived >= removed);
       return count + removed;
     });
   }
@@ -129,13 +129,13 @@ function reviveKeyed(connection: Connection, job: KeyedRow, now: number, keepRes
   ];
   for (;;) {
     if (reviveOne.run(id, seconds, now, keepResult).changes > 0) {
-      removeOne.run(id);
+      assertStored("_honker_dead", removeOne.run(id).changes > 0);
       return true;
     }
     const other = standInFor(connection, values, unique, now);
     if (other === null) continue; // the key is free now
     if (!other.isReplaced) return false;
-    removeOne.run(id);
+    assertStored("_honker_dead", removeOne.run(id).changes > 0);
     forgetHistory(connection, [id]);
     return true;
   }

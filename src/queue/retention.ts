@@ -167,12 +167,13 @@ function prepareRetentionStatements(connection: Connection): RetentionStatements
       `SELECT id ${retained} ORDER BY completed_at DESC, id DESC LIMIT ?3 OFFSET ?2`,
     ),
     firstCompleted: connection.prepare(
-      `SELECT completed_at AS at ${retained} AND typeof(completed_at) = 'integer' ORDER BY completed_at LIMIT 1`,
+      `SELECT CAST(completed_at AS INTEGER) AS at ${retained} AND typeof(completed_at) IN ('integer', 'real')
+       ORDER BY completed_at LIMIT 1`,
     ),
     deadBefore: connection.prepare(`SELECT id ${dead} AND died_at < ?2 ORDER BY died_at, id LIMIT ?3`),
     deadBeyond: connection.prepare(`SELECT id ${dead} ORDER BY died_at DESC, id DESC LIMIT ?3 OFFSET ?2`),
     firstDead: connection.prepare(
-      `SELECT died_at AS at ${dead} AND typeof(died_at) = 'integer' ORDER BY died_at LIMIT 1`,
+      `SELECT CAST(died_at AS INTEGER) AS at ${dead} AND typeof(died_at) IN ('integer', 'real') ORDER BY died_at LIMIT 1`,
     ),
     hasPruned: connection.prepare("UPDATE _honkbun_queues SET has_to_prune = NULL WHERE name = ?1"),
     keepCompleted: connection.prepare(

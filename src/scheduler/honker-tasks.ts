@@ -39,7 +39,7 @@ export function fireHonkerTasks(
     const due = unreadable.tryRead(row.name, row.cron_expr, () => dueOf(row, now));
     if (due === null) continue;
     for (let n = 0; n < due.count; n++) jobs.push(jobOfHonker(row, now));
-    assertStored("_honker_scheduler_tasks", 1, setNextHonker.run(row.name, due.next).changes);
+    assertStored("_honker_scheduler_tasks", setNextHonker.run(row.name, due.next).changes > 0);
   }
   if (jobs.length > 0) insertJobs(connection, jobs, onSwept);
 }

@@ -69,7 +69,7 @@ export function saveSchedule(
 ): void {
   const values = DEFINITION.map((column) => definition[column]);
   const { changes } = connection.use(prepareScheduleStatements).save.run(name, nextFireAt, ...values);
-  assertStored("_honkbun_schedules", 1, changes);
+  assertStored("_honkbun_schedules", changes > 0);
 }
 
 export function isSameDefinition(a: Definition, b: Definition): boolean {

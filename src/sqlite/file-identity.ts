@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, readlinkSync, statSync, writeSync } from "node:fs";
+import { fstatSync, readdirSync, readlinkSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 import { FileReplacedError } from "../errors.ts";
@@ -61,9 +61,11 @@ export class FileIdentity {
       for (const descriptor of readdirSync(DESCRIPTORS)) {
         const link = join(DESCRIPTORS, descriptor);
         if (targetOf(link) !== `${this.#path}-shm (deleted)`) continue;
-        const index = openSync(link, "r+");
-        writeSync(index, Buffer.alloc(INDEX_HEADER), 0, INDEX_HEADER, 0);
-        closeSync(index);
+        const index = Number(descriptor); // SQLite's own: to close another of the file would drop its locks
+        const { ino, dev, nlink } = fstatSync(index);
+        if (nlink === 0 && ino === this.#index?.ino && dev === this.#index.dev) {
+          writeSync(index, Buffer.alloc(INDEX_HEADER), 0, INDEX_HEADER, 0);
+        }
       }
     } catch {
       // Whatever is the matter with the file has been told.

@@ -79,8 +79,8 @@ export function assertSchema(connection: Connection, path: string, version: numb
     } else if (object.type !== expected.type || object.table !== expected.table) {
       refuse(`${name} is a ${object.type} of ${object.table}`);
     } else if (object.type === "table") {
-      // honker's lack some before they are migrated.
-      const isWhole = version === SCHEMA_VERSION || name.startsWith("_honkbun_");
+      // What lacks some is migrated yet, but for a table under a name of ours in a file that we have never seen.
+      const isWhole = version === SCHEMA_VERSION || (version === 0 && !name.startsWith("_honker_"));
       const missing = isWhole ? missingColumns(object, expected) : [];
       if (missing.length > 0) refuse(`the table ${name} lacks ${missing.join(", ")}`);
       const difference = TRAITS.find((trait) => trait.test(code(object)) !== trait.test(code(expected)));

@@ -17,6 +17,7 @@ import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./
 import { WriteGroup } from "./write-group.ts";
 import { type Consequence, Writer } from "./writer.ts";
 
+const MEMORY = ":memory:";
 /** Milliseconds for which calls trust that the file is still the one with that name. */
 const FILE_CHECK = 1;
 
@@ -111,7 +112,7 @@ export class Pool {
 
   /** The path, or `:memory:`. */
   get name(): string {
-    return this.path ?? ":memory:";
+    return this.path ?? MEMORY;
   }
 
   get isClosed(): boolean {
@@ -194,6 +195,7 @@ export class Pool {
 
   /** Changes with each commit; null while what is read is not only what is committed, and in memory, where nothing tells. */
   committedVersion(): string | null {
+    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
     if (this.path === null || this.writer.inTransaction) return null;
     return `${this.dataVersion()}.${this.#loopCommits}`;
   }
@@ -248,7 +250,7 @@ export class Pool {
   close(): void {
     if (this.#closed) return;
     this.#lookForFile();
-    if (this.#replaced !== null) this.#identity?.forgetIndex(); // which reads have made anew
+    if (this.#replaced !== null) this.#identity?.forgetIndex(); // once more: statements of the application may have filled it again
     this.#closed = true;
     this.writer.close();
     this.loops.close(new ClosedError("this honkbun handle was closed"));
@@ -259,7 +261,6 @@ export class Pool {
 
   /** On a file that lost its name nothing is written; and there SQLite fails in ways that explain nothing. */
   #guarded<T>(write: () => T): T {
-    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
     this.#assertInPlace();
     try {
       return write();
@@ -268,8 +269,9 @@ export class Pool {
     }
   }
 
-  /** @throws FileReplacedError */
+  /** @throws ClosedError, FileReplacedError */
   #assertInPlace(): void {
+    if (this.#closed) throw new ClosedError("this honkbun handle is closed");
     const now = performance.now();
     if (now - this.#fileCheckedAt >= FILE_CHECK) {
       this.#fileCheckedAt = now;
@@ -306,14 +308,14 @@ export class Pool {
   #prepareFile(handle: Database): string | null {
     const path = pathOf(handle);
     if (!this.#ownsWriter) assertWritable(handle, this.#opening);
-    if (path === null) return null;
-    if (this.#ownsWriter) this.#configure(handle);
-    else this.#loopWriter = this.#open(path);
-    const connection = this.#loopWriter ?? new Connection(handle, true);
-    const version = readVersion(connection, path, this.#opening);
-    this.#opening.run(() => assertSchema(connection, path, version));
+    if (path !== null && this.#ownsWriter) this.#configure(handle);
+    else if (path !== null) this.#loopWriter = this.#open(path);
+    const connection = this.#loopWriter ?? new Connection(handle, this.#ownsWriter);
+    const version = readVersion(connection, path ?? MEMORY, this.#opening);
+    // And once more, strictly, when it is migrated.
+    this.#opening.run(() => assertSchema(connection, path ?? MEMORY, version));
     if (!this.#ownsWriter) this.#opening.run(() => assertNothingHidden(handle));
-    ensureWal(connection.handle, path, this.#opening);
+    if (path !== null) ensureWal(connection.handle, path, this.#opening);
     return path;
   }
 

@@ -3,12 +3,9 @@ import type { Changes } from "bun:sqlite";
 import { NotStoredError } from "../errors.ts";
 import type { Connection } from "./connection.ts";
 
-/**
- * Makes sure that a statement has changed the rows that it was to change.
- * @throws NotStoredError where somebody's trigger has it ignored
- */
-export function assertStored(table: string, count: number, changes: Changes["changes"]): void {
-  if (Number(changes) >= count) return;
+/** @throws NotStoredError where somebody's trigger has a statement ignored, so that it has not changed what it was to change */
+export function assertStored(table: string, isStored: boolean): void {
+  if (isStored) return;
   throw new NotStoredError(`a trigger on ${table} that is not honkbun's has writes ignored`);
 }
 
@@ -24,7 +21,7 @@ export function insertedId(
   { changes, lastInsertRowid }: Changes,
   count = 1,
 ): number {
-  assertStored(table, count, changes);
+  assertStored(table, Number(changes) >= count);
   const id = Number(lastInsertRowid);
   if (Number.isSafeInteger(id)) return id;
   connection.execute(

@@ -289,7 +289,7 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     assertOffset(offset, `group ${name} of ${topic}`);
     const through = trimmedThrough(connection, topic);
     if (through <= offset) return undefined;
-    assertStored(GROUPS, 1, advance.run(topic, name, through).changes);
+    assertStored(GROUPS, advance.run(topic, name, through).changes > 0);
     return trimmedError(topic, offset, through);
   }
 
@@ -300,6 +300,6 @@ class GroupLane<E> implements Lane<Delivery<E>> {
     if (through === null) return;
     const now = this.#context.clock();
     handOn.run(queue, toUnixSeconds(now), now, terms.maxAttempts, isOrdered ? 1 : 0, topic, name, through);
-    assertStored(GROUPS, 1, advance.run(topic, name, through).changes);
+    assertStored(GROUPS, advance.run(topic, name, through).changes > 0);
   }
 }

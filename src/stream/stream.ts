@@ -223,7 +223,7 @@ export class Stream<In, Out = In> {
     this.#context.pool.writeAll(options?.tx, (connection) => {
       const { seek, noteSeek } = connection.use(prepareStreamStatements);
       const offset = resolvePosition(connection, this.topic, to);
-      assertStored("_honker_stream_consumers", 1, seek.run(consumer, this.topic, offset).changes);
+      assertStored("_honker_stream_consumers", seek.run(consumer, this.topic, offset).changes > 0);
       noteSeek.run(consumer, this.topic, offset);
     });
   }

@@ -35,7 +35,11 @@ export function trimPortion(
     count++;
   }
   if (count === 0) return 0;
-  assertStored("_honker_stream", count, remove.run(topic, last).changes);
+  // A trigger may have deleted them before.
+  const areGone =
+    remove.run(topic, last).changes >= count ||
+    (oldest.get(topic, 1)?.offset ?? Number.MAX_SAFE_INTEGER) > last;
+  assertStored("_honker_stream", areGone);
   noteTrimmed.run(topic, last);
   return count;
 }

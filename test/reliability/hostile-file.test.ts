@@ -343,6 +343,29 @@ describe("a trigger that has writes ignored", () => {
   });
 });
 
+test.each([
+  ["DROP TABLE _honker_dead"],
+  ["CREATE TRIGGER t BEFORE INSERT ON _honker_live BEGIN SELECT RAISE(IGNORE); END"],
+  ["CREATE TEMP TABLE _honker_live (x)"],
+])("a database in memory is refused as well: %s", (sql) => {
+  using handle = new Database(":memory:");
+  open(handle).close();
+  handle.run(sql);
+  expect(() => open(handle)).toThrow(OpenError);
+});
+
+test("a trigger that does what a burial is to do is not taken for one that has it ignored", () => {
+  using folder = new Folder();
+  using db = open(folder.file(), options);
+  db.sqlite.run(
+    "CREATE TRIGGER t AFTER INSERT ON _honker_dead BEGIN DELETE FROM _honker_live WHERE id = new.id; END",
+  );
+  const queue = db.queue("q");
+  queue.enqueue(1);
+  queue.claimBatch(1)[0]?.fail("no");
+  expect(queue.counts()).toMatchObject({ processing: 0, dead: 1 });
+});
+
 test("a handle with temporary tables that hide none of ours is taken", () => {
   using folder = new Folder();
   using handle = new Database(folder.file());

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { renameSync, rmSync, truncateSync, unlinkSync } from "node:fs";
 
@@ -101,6 +102,38 @@ test.skipIf(!(hasProc && hasShell)).each(["close", "exit"])(
     using db = open(folder.file());
     expect(db.queue("q").counts().ready).toBe(200);
     expect(db.sqlite.query("SELECT count(*) AS n FROM orders").get()).toEqual({ n: 500 });
+  },
+);
+
+test.skipIf(!hasProc)(
+  "who writes when the log's index is removed keeps its lock until it has committed",
+  async () => {
+    using folder = new Folder();
+    using db = open(folder.file());
+    using handle = new Database(folder.file());
+    handle.run("CREATE TABLE rows (who TEXT, text TEXT)");
+    await using other = new Process("sql-runner", folder.file());
+    await other.read();
+    const insert = (who: string): string =>
+      `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO rows SELECT '${who}', hex(randomblob(200)) FROM n`;
+    handle.run("PRAGMA cache_size = 10"); // so that it writes to the log before it commits
+    handle.run("BEGIN IMMEDIATE");
+    handle.run(insert("one"));
+    unlinkSync(`${folder.file()}-shm`);
+    await Bun.sleep(2);
+    expect(() => db.queue("q").get(1)).toThrow(expect.objectContaining({ code: REPLACED }));
+    expect(await other.ask("BEGIN IMMEDIATE")).not.toBe("done");
+    handle.run(insert("one"));
+    handle.run("COMMIT");
+    expect(await other.ask(insert("other"))).toBe("done");
+    handle.close();
+    db.close();
+    assertIntegrity(folder.file());
+    using reader = new Database(folder.file());
+    expect(reader.query("SELECT who, count(*) AS n FROM rows GROUP BY who").all()).toEqual([
+      { who: "one", n: 400 },
+      { who: "other", n: 200 },
+    ]);
   },
 );
 
