@@ -73,6 +73,26 @@ describe("open", () => {
     open(folder.file(), { busyTimeout: "20ms" }).close();
   });
 
+  test("refuses calls that read after close, though the log is gone with it", async () => {
+    using folder = new Folder();
+    const db = open(folder.file());
+    const [queue, stream] = [db.queue("q"), db.stream("s")];
+    queue.enqueue(1);
+    queue.counts();
+    db.close();
+    await Bun.sleep(2);
+    for (const read of [
+      () => queue.get(1),
+      () => queue.list(),
+      () => queue.counts(),
+      () => queue.latency(),
+      () => stream.read(),
+      () => db.scheduler.list(),
+    ]) {
+      expect(read).toThrow(expect.objectContaining({ code: "HONKBUN_CLOSED" }));
+    }
+  });
+
   test.skipIf(process.platform !== "linux")("leaves no descriptor open after close", () => {
     using folder = new Folder();
     for (let time = 0; time < 20; time++) {
