@@ -110,6 +110,30 @@ describe("check", () => {
     expect(db.check()).toMatchObject({ findings: [], wal: { bytes: 0 } });
   });
 
+  test("blames no reader for what another checkpoint has yet to do", async () => {
+    using folder = new Folder();
+    await using db = open(folder.file());
+    await using reader = new Process("pinning-reader", folder.file());
+    await reader.read();
+    await using writer = new Process("sql-runner", folder.file());
+    await writer.read();
+    await writer.ask("CREATE TABLE large AS SELECT zeroblob(20000000)");
+    await writer.ask("BEGIN IMMEDIATE"); // which reads as well
+    await using checkpoint = new Process("sql-runner", folder.file());
+    await checkpoint.read();
+    await checkpoint.ask("PRAGMA busy_timeout = 30000");
+    checkpoint.write("PRAGMA wal_checkpoint(FULL)"); // it waits for the writer
+    await eventually(() => {
+      const asked = db.sqlite.query<{ busy: number }, []>("PRAGMA wal_checkpoint(PASSIVE)").get();
+      return asked?.busy === 1;
+    }, "it checkpoints");
+    reader.kill();
+    await reader.exited;
+    const { findings, wal } = db.check();
+    expect(findings).toEqual([]);
+    expect(wal?.pendingBytes).toBeGreaterThan(16_000_000);
+  });
+
   test("tells of jobs that nobody sees to", () => {
     using db = database({ file: true });
     const queue = db.queue("q", { visibilityTimeout: "10s", maxAttempts: 1 });
