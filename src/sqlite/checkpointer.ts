@@ -17,6 +17,8 @@ const WITHOUT_THREAD = 4 * PAGES;
 const PAGE = 4_096;
 /** Milliseconds between two times that it is told that the WAL is too long. */
 const TELL_EVERY = 60_000;
+/** Milliseconds for which no checkpoint got to the end before it is told: who reads for a moment keeps nothing. */
+const PINNED_FOR = 1_000;
 /** Milliseconds after a checkpoint before the next, and after one that could not get to the end: a reader pins the WAL. */
 const PAUSE = 2;
 const PINNED_PAUSE = 100;
@@ -38,8 +40,8 @@ export class Checkpointer {
   #closed = false;
   #notBefore = 0;
   #asksSqlite: boolean | undefined;
-  /** The latest checkpoint could not get to the end. */
-  #isPinned = false;
+  /** When a checkpoint could not get to the end, and none has since. */
+  #pinnedSince = Number.POSITIVE_INFINITY;
   #error: string | undefined;
   #toldAt = Number.NEGATIVE_INFINITY;
 
@@ -61,14 +63,19 @@ export class Checkpointer {
       const { log, checkpointed } = this.#wal();
       const backlog = log - checkpointed;
       if (backlog < PAGES && (log < EMPTY_FROM || backlog === 0)) return;
-      if (this.#isPinned && now - this.#toldAt > TELL_EVERY) this.#tellIfLong(now, backlog);
+      if (now - this.#pinnedSince >= PINNED_FOR && now - this.#toldAt > TELL_EVERY)
+        this.#tellIfLong(now, backlog);
       if (!this.#failed && this.#request()) return;
       if (backlog < WITHOUT_THREAD) return;
       const done = this.#connection().use(prepareCheckpointStatements).passive.get();
-      this.#isPinned = done !== null && done.checkpointed < done.log;
+      this.#setPinned(done !== null && done.checkpointed < done.log);
     } catch {
       // The commit that we come after is not to fail for this; the next one asks again.
     }
+  }
+
+  #setPinned(isPinned: boolean): void {
+    this.#pinnedSince = isPinned ? Math.min(this.#pinnedSince, performance.now()) : Number.POSITIVE_INFINITY;
   }
 
   #tellIfLong(now: number, backlog: number): void {
@@ -136,7 +143,7 @@ export class Checkpointer {
       this.#thread?.terminate();
       return;
     }
-    this.#isPinned = !reachedEnd;
+    this.#setPinned(!reachedEnd);
     this.#error = error;
     const pause = reachedEnd ? PAUSE : PINNED_PAUSE;
     this.#notBefore = performance.now() + pause;

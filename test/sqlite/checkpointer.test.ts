@@ -73,11 +73,16 @@ describe("the WAL", () => {
     db.on("error", (event) => errors.push(event));
     await using reader = new Process("pinning-reader", folder.file());
     await reader.read();
+    let pinnedAt = 0;
+    let toldAt = 0;
+    db.on("error", () => (toldAt = performance.now()));
     for (let n = 0; n < 9; n++) {
       write(db, 10);
+      pinnedAt ||= performance.now(); // or later
       await Bun.sleep(5); // until it may be looked at again
     }
     await eventually(() => errors.length > 0, "it is told of");
+    expect(toldAt - pinnedAt).toBeGreaterThanOrEqual(1_000); // who reads for a moment is not told of
     write(db, 1);
     await Bun.sleep(5);
     write(db, 1);
