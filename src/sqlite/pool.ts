@@ -13,6 +13,7 @@ import { migrate, readVersion, SCHEMA_VERSION } from "./migrations.ts";
 import { ensureWal, explain, openFile, pathOf } from "./open-file.ts";
 import { assertNothingHidden, assertUsable, assertWritable } from "./open-handle.ts";
 import { assertSchema } from "./own-schema.ts";
+import { Statistics } from "./statistics.ts";
 import { finishTransaction, inSavepoint, prepareTransactionStatements } from "./transaction.ts";
 import { WriteGroup } from "./write-group.ts";
 import { type Consequence, Writer } from "./writer.ts";
@@ -48,6 +49,7 @@ export class Pool {
   readonly #foreign: ForeignHandles;
   readonly #identity: FileIdentity | null;
   readonly #checkpointer: Checkpointer | null;
+  readonly #statistics: Statistics;
   readonly #opened: Database[] = [];
   readonly #idleReaders: Connection[] = [];
   readonly #listeners: ((byLoops: boolean) => void)[] = [];
@@ -103,6 +105,8 @@ export class Pool {
               () => this.#loops(),
               (message) => this.#tooLong(message),
             );
+      this.#statistics = new Statistics(() => this.#loops(), this.loops);
+      this.#statistics.check(performance.now());
       this.writer.letOthersWait();
     } catch (error) {
       for (const opened of this.#opened) opened.close(true);
@@ -231,6 +235,11 @@ export class Pool {
     this.#listeners.push(listener);
   }
 
+  /** To be called when others have committed: they may have done more to the file than to write our rows. */
+  othersCommitted(): void {
+    this.#statistics.check(performance.now());
+  }
+
   /** Calls `listener` now and then while the WAL is long, and cannot be checkpointed. */
   onLongWal(listener: (message: string) => void): void {
     this.#tooLong = listener;
@@ -301,7 +310,9 @@ export class Pool {
 
   #committed(byLoops = false): void {
     for (const listener of this.#listeners) listener(byLoops);
-    this.#checkpointer?.check(performance.now());
+    const now = performance.now();
+    this.#checkpointer?.check(now);
+    this.#statistics.check(now);
   }
 
   /** What is refused is refused before anything is written, be it the change of the journal mode. */

@@ -355,6 +355,7 @@ export class WakeHub {
     this.#isLookWanted = false;
     if (version === this.#version) return false;
     this.#version = version;
+    this.#pool.othersCommitted();
     this.#wakes++;
     this.#lastWakeAt = new Date(this.#clock());
     this.#collectAll();
