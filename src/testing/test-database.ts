@@ -50,6 +50,8 @@ export class TestHonkbun extends Honkbun {
     super(folder?.file ?? Database.deserialize(image), { ...options, clock: () => clock.now }, true);
     this.#folder = folder;
     this.clock = clock;
+    // What plain SQL and triggers store is due by it too. Older versions of Bun know no such functions.
+    this.sqlite.function?.("unixepoch", () => Math.floor(clock.now / 1_000));
     beginTest(this.internals, clock);
   }
 
