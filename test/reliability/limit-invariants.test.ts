@@ -203,9 +203,10 @@ class Run {
           else if (call.call === "fail") job.fail("no");
           else if (call.call === "retry") job.retry({ delay: call.delay });
           else job.snooze(call.delay);
-          if (call.call === "ack" && this.#limits.keepCompleted !== undefined) this.#completed.push(job.id);
+          if (call.call !== "ack" || this.#limits.keepCompleted === undefined) return;
+          this.#completed.push(job.id);
+          this.#checkCompleted(this.#limits.keepCompleted);
         });
-        if (call.call === "ack" && !this.#isInside) this.#checkCompleted();
         break;
       case "cancel":
         queue.cancel(rows()[call.pick]?.id ?? 0);
@@ -325,10 +326,8 @@ class Run {
     queue?.resume();
   }
 
-  /** Of what has completed, the latest are kept. */
-  #checkCompleted(): void {
-    const { keepCompleted } = this.#limits;
-    if (keepCompleted === undefined) return;
+  /** Of what has completed the latest are kept, once another one has. */
+  #checkCompleted(keepCompleted: number): void {
     const kept = reader
       .query<{ id: number }, []>("SELECT id FROM _honkbun_completed ORDER BY completed_at, id")
       .all()
