@@ -344,7 +344,8 @@ export class Honkbun implements Disposable, AsyncDisposable {
   /**
    * Looks for what is wrong with the file, or may become so, and says what to do: damage, a schema that somebody has changed,
    * foreign triggers on honkbun's tables, a WAL that cannot shrink and who keeps it, jobs and claims that nobody sees to, clocks that
-   * differ. Reads the whole file, and returns when it has: a second or more for some hundred megabytes. Changes nothing.
+   * differ. Reads the whole file, and returns when it has: a second or more for some hundred megabytes, half a second more
+   * while the WAL cannot be checkpointed. Changes nothing.
    * @throws ClosedError, FileReplacedError
    */
   check(): CheckReport {

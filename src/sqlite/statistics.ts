@@ -39,21 +39,26 @@ export class Statistics {
   }
 }
 
+/** Where SQLite keeps them; the second by builds of other programs alone. Each is there once something was analyzed. */
+const TABLES = ["sqlite_stat1", "sqlite_stat4"] as const;
 const OURS = "(lower(tbl) GLOB '_honker_*' OR lower(tbl) GLOB '_honkbun_*')";
 
 function prepareStatisticsStatements(connection: Connection) {
+  const ours = (table: string) => connection.prepare(`SELECT 1 FROM ${table} WHERE ${OURS} LIMIT 1`);
   return {
-    tables: connection.prepare<{ name: string }>(
-      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('sqlite_stat1', 'sqlite_stat4')",
+    tables: connection.prepare<{ name: (typeof TABLES)[number] }>(
+      `SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('${TABLES.join("', '")}')`,
     ),
+    ours: { sqlite_stat1: ours("sqlite_stat1"), sqlite_stat4: ours("sqlite_stat4") },
   };
 }
 
 function tablesWithOurs(connection: Connection): string[] {
-  const tables = connection.use(prepareStatisticsStatements).tables.all();
+  const { tables, ours } = connection.use(prepareStatisticsStatements);
   return tables
+    .all()
     .map(({ name }) => name)
-    .filter((name) => connection.prepare(`SELECT 1 FROM ${name} WHERE ${OURS} LIMIT 1`).get() !== null);
+    .filter((name) => ours[name].get() !== null);
 }
 
 function forget(connection: Connection): void {

@@ -28,7 +28,7 @@ const OPTIONS = z.strictObject({
 }) as z.ZodType<TestDatabaseOptions>;
 
 /**
- * A fresh database with a clock of its own, for tests.
+ * A fresh database with a clock of its own, for tests. `unixepoch()` on its `sqlite` goes by it, from Bun 1.4.4 on.
  * @throws TypeError, RangeError
  * @example
  * using db = testDatabase();
@@ -50,7 +50,7 @@ export class TestHonkbun extends Honkbun {
     super(folder?.file ?? Database.deserialize(image), { ...options, clock: () => clock.now }, true);
     this.#folder = folder;
     this.clock = clock;
-    // What plain SQL and triggers store is due by it too. Older versions of Bun know no such functions.
+    // What plain SQL and triggers store is due by it too. Bun before 1.4.4 has no such functions.
     this.sqlite.function?.("unixepoch", () => Math.floor(clock.now / 1_000));
     beginTest(this.internals, clock);
   }

@@ -2,7 +2,10 @@ import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 
+import { checkWal } from "../../src/check/wal-check.ts";
 import { type Finding, open } from "../../src/index.ts";
+import { Connection } from "../../src/sqlite/connection.ts";
+import { readersOf } from "../../src/sqlite/long-wal.ts";
 import { database } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
 import { Folder } from "../support/folder.ts";
@@ -132,6 +135,27 @@ describe("check", () => {
     const { findings, wal } = db.check();
     expect(findings).toEqual([]);
     expect(wal?.pendingBytes).toBeGreaterThan(16_000_000);
+  });
+
+  test("blames no reader who ends while it looks", async () => {
+    using folder = new Folder();
+    open(folder.file()).close();
+    await using reader = new Process("pinning-reader", folder.file());
+    await reader.read();
+    using handle = new Database(folder.file());
+    handle.run("CREATE TABLE large AS SELECT zeroblob(20000000)");
+    const connection = new Connection(handle, false);
+    const prepare = connection.prepare.bind(connection);
+    let looks = 0;
+    connection.prepare = (sql) => {
+      if (sql.includes("PASSIVE") && ++looks === 3) {
+        reader.kill();
+        for (let n = 0; n < 10_000 && readersOf(folder.file()).length > 0; n++) Bun.sleepSync(1);
+      }
+      return prepare(sql);
+    };
+    expect(checkWal(connection, folder.file())).toMatchObject({ findings: [], wal: { pendingBytes: 0 } });
+    expect(looks).toBe(3);
   });
 
   test("tells of jobs that nobody sees to", () => {
